@@ -1,0 +1,1 @@
+"""Plan, load, run, commit, reply: one loop that batches every request."""

@@ -1,0 +1,1 @@
+"""What a user has learned, as bytes: sealed, versioned, committed exactly once."""

@@ -1,0 +1,1 @@
+"""A HOPE model as torch modules; no word of requests or users."""

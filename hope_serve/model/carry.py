@@ -1,0 +1,99 @@
+"""How a layer reaches the state of its sequences: many tokens functionally, one token in place."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from hope_kernels.layout import LinearState, LinearWeights, MemoriesState, MlpWeights, TitansRule
+from hope_kernels.titans_chunk.reference import titans_chunk_reference
+from hope_kernels.titans_chunk.reference_memories import titans_chunk_memories_reference
+from hope_kernels.titans_decode.reference import titans_decode_reference
+from torch import Tensor
+
+from hope_serve.model.state import CONV_TAIL, LayerState, TitansClock, tail_after
+
+
+class Mixer(Protocol):
+    """What a Titans layer asks of the state behind it."""
+
+    def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """Causal depthwise convolution of width 4 over the tokens and the tail before them."""
+        ...
+
+    def mix(self, x: Tensor, q: Tensor, weights: LinearWeights | MlpWeights, rule: TitansRule) -> Tensor:
+        """Read and write the layer's memories, token by token."""
+        ...
+
+
+class ChunkMixer:
+    """T tokens of B sequences that stand at the same place: state in, state out, differentiable.
+
+    Args:
+        before: the layer's state.
+        consumed: tokens that all sequences have behind them.
+        lengths: [B], the tokens that count, when the rest is padding (within one chunk only).
+    """
+
+    def __init__(self, before: LayerState, *, consumed: int, lengths: Tensor | None = None) -> None:
+        self.after = before
+        self._consumed = consumed
+        self._lengths = lengths
+
+    def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """x: [B, T, d]; kernel: [d, 4]. The tail moves with the memories."""
+        out = convolve(x, self.after.tail, kernel)
+        self.after = LayerState(tail=tail_after(x, self.after.tail, self._lengths), clocks=self.after.clocks)
+        return out
+
+    def mix(self, x: Tensor, q: Tensor, weights: LinearWeights | MlpWeights, rule: TitansRule) -> Tensor:
+        """x, q: [B, T, d]; the query comes before its L2 norm."""
+        x_BHTD, q_BHTD = (split_heads(z, weights).transpose(1, 2) for z in (x, q))
+        positions = tuple(self._consumed % size for size in rule.chunk_sizes)
+        linear = [clock for clock in self.after.clocks if isinstance(clock, LinearState)]
+        separate = [clock for clock in self.after.clocks if isinstance(clock, MemoriesState)]
+        moved: tuple[TitansClock, ...]
+        if isinstance(weights, LinearWeights) and linear:
+            out, moved = titans_chunk_reference(
+                x_BHTD, q_BHTD, weights, rule, tuple(linear), positions=positions, lengths=self._lengths
+            )
+        elif self._lengths is None:
+            out, moved = titans_chunk_memories_reference(
+                x_BHTD, q_BHTD, weights, rule, tuple(separate), positions=positions
+            )
+        else:
+            raise ValueError("padded sequences need linear memories with delta retention: run them one by one")
+        self.after = LayerState(tail=self.after.tail, clocks=moved)
+        return out.transpose(1, 2).flatten(2)
+
+
+class DecodeMixer:
+    """One token of B sequences, each at its own place: the state changes in place. One-matrix memories only."""
+
+    def __init__(self, state: LayerState) -> None:
+        self._state = state
+
+    def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """x: [B, 1, d]; kernel: [d, 4]."""
+        tail = self._state.tail
+        out = convolve(x, tail, kernel)
+        tail.copy_(tail_after(x, tail, None))
+        return out
+
+    def mix(self, x: Tensor, q: Tensor, weights: LinearWeights | MlpWeights, rule: TitansRule) -> Tensor:
+        """x, q: [B, 1, d]; the query comes before its L2 norm."""
+        assert isinstance(weights, LinearWeights)
+        clocks = tuple(clock for clock in self._state.clocks if isinstance(clock, LinearState))
+        x_BHD, q_BHD = (split_heads(z, weights)[:, 0] for z in (x, q))
+        return titans_decode_reference(x_BHD, q_BHD, weights, rule, clocks).flatten(1)[:, None]
+
+
+def split_heads(x: Tensor, weights: LinearWeights | MlpWeights) -> Tensor:
+    """[B, T, d] to [B, T, H, D]."""
+    return x.view(*x.shape[:2], weights.gate_bias.shape[0], -1)
+
+
+def convolve(x: Tensor, tail: Tensor, kernel: Tensor) -> Tensor:
+    """sum_i kernel[:, i] x_{t-3+i} over x [B, T, d] with the tail [B, 3, d] before it."""
+    joined = torch.cat([tail, x], 1)
+    return sum(joined[:, i : i + x.shape[1]] * kernel[:, i] for i in range(CONV_TAIL + 1))  # type: ignore[return-value]

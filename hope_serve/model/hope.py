@@ -1,0 +1,140 @@
+"""The HOPE model: blocks of self-modifying Titans and a Continuum Memory System."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hope_serve.model.carry import ChunkMixer, DecodeMixer, Mixer
+from hope_serve.model.cms import Delta, Level
+from hope_serve.model.config import HopeConfig
+from hope_serve.model.state import LayerState, SequenceState
+from hope_serve.model.titans import Titans
+
+Deltas = tuple[Delta, ...]
+"""One Delta an online level, fast to slow, tensors stacked over layers: inner [B, L, F, r], outer [B, L, d, r]."""
+
+
+Blocks = Sequence["Block"]
+
+
+class RmsNorm(nn.Module):
+    """x / rms(x), scaled; spelled out because the fused form has no second derivative."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., width]."""
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.scale
+
+
+class Block(nn.Module):
+    """h + Titans(norm(h)), then h + MLP^(l)(norm(h)) from fast level to slow (arXiv 2512.24695, section 8.3)."""
+
+    def __init__(self, config: HopeConfig) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.norm_eps
+        self.titans_norm = RmsNorm(width, eps)
+        self.titans = Titans(config)
+        self.level_norms = nn.ModuleList(RmsNorm(width, eps) for _ in config.levels)
+        self.levels: Sequence[Level] = nn.ModuleList(Level(level, width) for level in config.levels)  # type: ignore[assignment]
+
+    def forward(self, h: Tensor, mixer: Mixer, deltas: Sequence[Delta | None]) -> Tensor:
+        """h: [B, T, d]; ``deltas``: one a level, None where the level is as trained."""
+        h = h + self.titans(self.titans_norm(h), mixer)
+        for norm, level, delta in zip(self.level_norms, self.levels, deltas, strict=True):
+            h = h + level(norm(h), delta)
+        return h
+
+
+class HopeModel(nn.Module):
+    """Tokens and state in, hidden vectors and state out. It keeps nothing between calls."""
+
+    def __init__(self, config: HopeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Parameter(torch.randn(config.vocab_size, config.hidden_size) / config.hidden_size**0.5)
+        self.blocks: Blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))  # type: ignore[assignment]
+        self.norm = RmsNorm(config.hidden_size, config.norm_eps)
+        if config.token_weight == "learned":
+            self.token_weight = nn.Linear(config.hidden_size, 1)
+            nn.init.zeros_(self.token_weight.weight)
+            nn.init.zeros_(self.token_weight.bias)
+
+    def fresh_state(self, batch: int) -> SequenceState:
+        """The state of ``batch`` sequences before their first token."""
+        return SequenceState(
+            layers=tuple(
+                LayerState.fresh(batch, self.config.hidden_size, block.titans.weights(), block.titans.rule)
+                for block in self.blocks
+            )
+        )
+
+    def forward(
+        self,
+        tokens: Tensor,
+        state: SequenceState,
+        *,
+        consumed: int = 0,
+        lengths: Tensor | None = None,
+        deltas: Deltas | None = None,
+    ) -> tuple[Tensor, SequenceState]:
+        """Run T tokens of B sequences that have ``consumed`` tokens behind them.
+
+        Args:
+            tokens: [B, T] ids.
+            state: the sequences' state; not changed.
+            lengths: [B], tokens that count when the rest is padding; only up to the next Titans chunk boundary.
+            deltas: what the online levels have learned; None runs the model as trained.
+
+        Returns:
+            hidden [B, T, d] after the final norm, and the state after the last token.
+        """
+        mixers = [ChunkMixer(layer, consumed=consumed, lengths=lengths) for layer in state.layers]
+        hidden = self._run(tokens, mixers, deltas)
+        return hidden, SequenceState(layers=tuple(mixer.after for mixer in mixers))
+
+    def decode(self, tokens: Tensor, state: SequenceState, *, deltas: Deltas | None = None) -> Tensor:
+        """Run one token [B] of each sequence, each at its own place; ``state`` changes in place.
+
+        Only for linear memories with delta retention. Rings that are full afterwards must be committed before
+        the next token (``hope_kernels.titans_commit``).
+
+        Returns:
+            hidden [B, d].
+        """
+        mixers = [DecodeMixer(layer) for layer in state.layers]
+        return self._run(tokens[:, None], mixers, deltas)[:, 0]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits [..., V] of hidden vectors [..., d]; the embedding is tied."""
+        return F.linear(hidden, self.embedding)
+
+    def learning_weight(self, hidden: Tensor) -> Tensor:
+        """How much each token's loss counts when the model learns online: [B, T] in (0, 2), 1 if not learned.
+
+        A constant of the inner gradient: nothing flows back into ``hidden``.
+        """
+        if self.config.token_weight == "none":
+            return hidden.new_ones(hidden.shape[:-1])
+        return 2 * torch.sigmoid(self.token_weight(hidden.detach())[..., 0])
+
+    def _run(self, tokens: Tensor, mixers: Sequence[Mixer], deltas: Deltas | None) -> Tensor:
+        h = F.embedding(tokens, self.embedding)
+        for i, (block, mixer) in enumerate(zip(self.blocks, mixers, strict=True)):
+            h = block(h, mixer, self._layer_deltas(i, deltas))
+        normed: Tensor = self.norm(h)
+        return normed
+
+    def _layer_deltas(self, layer: int, deltas: Deltas | None) -> list[Delta | None]:
+        """One entry a level of this layer: its delta, or None for a level as trained."""
+        found: list[Delta | None] = [None] * len(self.config.levels)
+        for index, delta in zip(self.config.online_levels, deltas or (), strict=False):
+            found[index] = Delta(delta.inner[:, layer], delta.outer[:, layer])
+        return found

@@ -1,0 +1,214 @@
+"""How CMS levels learn online: the exact next-token gradient of a segment, and what a full chunk makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hope_serve.model.cms import Delta
+from hope_serve.model.hope import Deltas, HopeModel
+from hope_serve.model.state import SequenceState
+from hope_serve.optim import LevelOptimizer, make_optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelState:
+    """One online level of B sequences; every Delta is stacked over layers.
+
+    delta: what has been learned; gradient: the open chunk's sum; slots: the optimizer's own tensors.
+    """
+
+    delta: Delta
+    gradient: Delta
+    slots: tuple[Delta, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name; the first axis of each is the sequence."""
+        parts = {"delta": self.delta, "gradient": self.gradient} | {f"slot{i}": s for i, s in enumerate(self.slots)}
+        return {f"{name}.{side}": getattr(part, side) for name, part in parts.items() for side in Delta._fields}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CmsState:
+    """What B sequences have learned: one LevelState an online level, fast to slow."""
+
+    levels: tuple[LevelState, ...]
+
+    @classmethod
+    def fresh(cls, model: HopeModel, batch: int) -> Self:
+        """Nothing learned yet."""
+        levels: list[LevelState] = []
+        for index in model.config.online_levels:
+            shapes = model.blocks[0].levels[index].delta_shapes()
+            zero = [model.embedding.new_zeros(batch, model.config.num_layers, *shape) for shape in shapes]
+            slots = level_optimizers(model)[len(levels)].num_slots
+            blank = [Delta(*(z.clone() for z in zero)) for _ in range(2 + slots)]
+            levels.append(LevelState(delta=blank[0], gradient=blank[1], slots=tuple(blank[2:])))
+        return cls(levels=tuple(levels))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name, ``level.part.side``."""
+        return {f"{i}.{name}": t for i, level in enumerate(self.levels) for name, t in level.tensors().items()}
+
+    def with_tensors(self, named: Mapping[str, Tensor]) -> Self:
+        """The same structure around other tensors."""
+
+        def pair(prefix: str) -> Delta:
+            return Delta(named[f"{prefix}.inner"], named[f"{prefix}.outer"])
+
+        return type(self)(
+            levels=tuple(
+                LevelState(
+                    delta=pair(f"{i}.delta"),
+                    gradient=pair(f"{i}.gradient"),
+                    slots=tuple(pair(f"{i}.slot{j}") for j in range(len(level.slots))),
+                )
+                for i, level in enumerate(self.levels)
+            )
+        )
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same structure with ``function`` applied to every tensor."""
+        return self.with_tensors({name: function(t) for name, t in self.tensors().items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cadence:
+    """Where ``tokens`` learned so far stand in every level's chunk: levels fire on tokens, never on calls.
+
+    chunk_sizes: of the online levels, fast to slow.
+    """
+
+    chunk_sizes: tuple[int, ...]
+    tokens: int = 0
+
+    def room(self) -> int:
+        """Tokens until the fastest level fires; a segment never reaches past them."""
+        return self.chunk_sizes[0] - self.tokens % self.chunk_sizes[0]
+
+    def after(self, count: int) -> Self:
+        """The cadence ``count`` tokens later."""
+        return type(self)(chunk_sizes=self.chunk_sizes, tokens=self.tokens + count)
+
+    def fired(self) -> tuple[bool, ...]:
+        """Which levels' chunks end exactly here."""
+        return tuple(self.tokens > 0 and self.tokens % size == 0 for size in self.chunk_sizes)
+
+    def updates(self) -> tuple[int, ...]:
+        """Chunks that each level has completed."""
+        return tuple(self.tokens // size for size in self.chunk_sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What one segment gave: gradients per online level, per-token loss and weight [B, T], the state after it."""
+
+    gradients: Deltas
+    nll: Tensor
+    weight: Tensor
+    state: SequenceState
+
+
+def level_optimizers(model: HopeModel) -> tuple[LevelOptimizer, ...]:
+    """The optimizer of each online level."""
+    levels = (model.config.levels[i] for i in model.config.online_levels)
+    return tuple(make_optimizer(level.optimizer, momentum=level.momentum) for level in levels)
+
+
+def segment_gradient(
+    model: HopeModel,
+    inputs: Tensor,
+    targets: Tensor,
+    state: SequenceState,
+    deltas: Deltas,
+    *,
+    consumed: int = 0,
+    mask: Tensor | None = None,
+    create_graph: bool = False,
+) -> Segment:
+    """d(sum_t w_t CE_t)/d(delta) of every online level, backpropagated through later levels and layers.
+
+    Truncated at the start of the segment: ``state`` is a constant of this gradient (not of an outer one).
+
+    Args:
+        inputs, targets: [B, T] ids; ``targets[t]`` follows ``inputs[t]``.
+        state: the sequences' state before the segment.
+        deltas: what the levels have learned, as of their last update.
+        mask: [B, T], 0 for positions that teach nothing.
+        create_graph: keep the graph, for an outer loss through the update.
+
+    Source: arXiv 2512.24695, Eq 71; sum and not mean, so that a rate does not depend on how text is cut.
+    """
+    leaves = [t if t.requires_grad else t.detach().requires_grad_() for delta in deltas for t in delta]
+    paired = tuple(Delta(*leaves[i : i + 2]) for i in range(0, len(leaves), 2))
+    with torch.enable_grad():
+        hidden, after = model(inputs, state, consumed=consumed, deltas=paired)
+        nll = F.cross_entropy(model.logits(hidden).flatten(0, 1).float(), targets.flatten(), reduction="none")
+        nll = nll.view_as(targets)
+        weight = model.learning_weight(hidden)
+        weight = weight if mask is None else weight * mask
+        gradients = torch.autograd.grad((weight * nll).sum(), leaves, create_graph=create_graph)
+    return Segment(
+        gradients=tuple(Delta(*gradients[i : i + 2]) for i in range(0, len(gradients), 2)),
+        nll=nll,
+        weight=weight,
+        state=after,
+    )
+
+
+def accumulate(cms: CmsState, gradients: Deltas) -> CmsState:
+    """Add a segment's gradients to the open chunks."""
+    return CmsState(
+        levels=tuple(
+            LevelState(
+                delta=level.delta,
+                gradient=Delta(*(a + b for a, b in zip(level.gradient, gradient, strict=True))),
+                slots=level.slots,
+            )
+            for level, gradient in zip(cms.levels, gradients, strict=True)
+        )
+    )
+
+
+def fire(model: HopeModel, cms: CmsState, fired: tuple[bool, ...]) -> CmsState:
+    """Update the levels whose chunk ended, and open their next chunk."""
+    levels = []
+    for index, (level, due) in enumerate(zip(cms.levels, fired, strict=True)):
+        levels.append(_updated(model, index, level) if due else level)
+    return CmsState(levels=tuple(levels))
+
+
+def read_deltas(model: HopeModel, cms: CmsState, cadence: Cadence) -> Deltas:
+    """What the levels read with: open chunks count as if they ended here.
+
+    So a text shorter than a chunk is known at once, while the chunk itself goes on collecting: reading changes
+    neither the accumulators nor when a level fires.
+    """
+    open_now = (cadence.tokens % size > 0 for size in cadence.chunk_sizes)
+    levels = zip(cms.levels, open_now, strict=True)
+    return tuple(
+        _updated(model, i, level).delta if is_open else level.delta for i, (level, is_open) in enumerate(levels)
+    )
+
+
+def _updated(model: HopeModel, index: int, level: LevelState) -> LevelState:
+    """The level after its optimizer saw the chunk's gradient."""
+    optimizer = level_optimizers(model)[index]
+    modules = [block.levels[model.config.online_levels[index]] for block in model.blocks]
+    rates = torch.stack([m.log_rate for m in modules]).exp()
+    decays = torch.sigmoid(torch.stack([m.decay_logit for m in modules]))
+    sides = []
+    for side in range(2):
+        rate, decay = (z[:, side, None, None].to(level.delta[side].dtype) for z in (rates, decays))
+        slots = tuple(slot[side] for slot in level.slots)
+        sides.append(optimizer.update(level.delta[side], level.gradient[side], slots, rate=rate, decay=decay))
+    return LevelState(
+        delta=Delta(sides[0][0], sides[1][0]),
+        gradient=Delta(*(torch.zeros_like(g) for g in level.gradient)),
+        slots=tuple(Delta(a, b) for a, b in zip(sides[0][1], sides[1][1], strict=True)),
+    )

@@ -1,0 +1,1 @@
+"""Meta-training of checkpoints, their data and their evaluation."""

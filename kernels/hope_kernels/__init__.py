@@ -1,0 +1,1 @@
+"""Tensor operations of HOPE models: reference forms in torch, kernels in Triton, nothing of any server."""

@@ -1,0 +1,1 @@
+"""What a sequence's own delta adds to a shared matrix."""

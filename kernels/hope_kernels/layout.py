@@ -1,0 +1,167 @@
+"""The shapes every Titans op agrees on: the rule's constants, a memory's weights and its state.
+
+Shape letters: B sequences, T tokens, H heads, D head size, C chunk size, F hidden size of an MLP memory.
+Equation numbers are those of "Nested Learning" (arXiv 2512.24695).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+# eta / g grows as the chunk's decay g shrinks; exp(-60) keeps it, and its products, inside fp32.
+MAX_CHUNK_DECAY = 60.0
+
+MEMORIES = ("key", "value", "eta", "alpha", "memory")
+RESIDUAL = ("key", "value", "memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TitansRule:
+    """The constants of the update rule.
+
+    Attributes:
+        chunk_size: tokens after which the snapshot behind k, v, eta and alpha moves (Eq 90).
+        memory_chunk_size: the same for the memory that is read; 0 means ``chunk_size``.
+        eta_max: upper end of the write rate, eta = eta_max * sigmoid(gate).
+        alpha_min: lower end of the retention, alpha = alpha_min + (1 - alpha_min) * sigmoid(gate).
+            Above zero it bounds the product of a chunk's alphas, which fp32 could otherwise underflow.
+        causal: True reads every write before the token (Eq 86); False only the snapshot (Eq 90).
+        retain_delta: True decays only what was learned online; False the initial state too.
+        dgd_hidden: for MLP memories, the delta rule for W1 as well, keyed by its hidden activation.
+    """
+
+    chunk_size: int
+    memory_chunk_size: int = 0
+    eta_max: float = 0.1
+    alpha_min: float = 0.5
+    causal: bool = True
+    retain_delta: bool = True
+    dgd_hidden: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_size", "memory_chunk_size"):
+            if getattr(self, name) < (name == "chunk_size"):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+        if not 0 < self.eta_max <= 2:
+            raise ValueError(f"eta_max is {self.eta_max}; it must lie in (0, 2]")
+        if not 0 <= self.alpha_min < 1:
+            raise ValueError(f"alpha_min is {self.alpha_min}; it must lie in [0, 1)")
+        if self.alpha_min and -math.log(self.alpha_min) * max(self.chunk_sizes) > MAX_CHUNK_DECAY:
+            raise ValueError(
+                f"alpha_min {self.alpha_min} over a chunk of {max(self.chunk_sizes)} decays by more than "
+                f"exp(-{MAX_CHUNK_DECAY:g}), which fp32 cannot hold: raise alpha_min or shorten the chunk"
+            )
+
+    @property
+    def chunk_sizes(self) -> tuple[int, ...]:
+        """One clock when both chunk sizes agree, else the projections' and the memory's."""
+        memory = self.memory_chunk_size or self.chunk_size
+        return (self.chunk_size,) if memory == self.chunk_size else (self.chunk_size, memory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearWeights:
+    """Initial state of five linear memories, the residual's identity included.
+
+    key, value, memory: [H, D, D], used as ``W @ x``; gates: [H, 2, D], rows eta and alpha; gate_bias: [H, 2].
+    """
+
+    key: Tensor
+    value: Tensor
+    memory: Tensor
+    gates: Tensor
+    gate_bias: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpWeights:
+    """Initial state of five 2-layer memories M(x) = x + W1 silu(W2 x); the gates have one output and no residual.
+
+    inner: [H, 5, F, D], W2 in the order of ``MEMORIES``; outer: [H, 3, D, F], W1 in the order of ``RESIDUAL``;
+    gate_outer: [H, 2, F], W1 of eta and alpha; gate_bias: [H, 2].
+    """
+
+    inner: Tensor
+    outer: Tensor
+    gate_outer: Tensor
+    gate_bias: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearState:
+    """One clock of a head's single matrix (kernels/hope_kernels/titans_chunk/README.md derives it).
+
+    After t rows the memory is ``g (matrix - U^T K)``. The last row of ``ring_u`` is *open*: it holds
+    p = beta k + (eta / g)(k - v), and its product with ``matrix`` is taken when ``matrix`` is next read.
+    So a token needs one read of ``matrix``: the open row shares it with the next token's x and q.
+
+    matrix: [B, H, D, D], the snapshot at the chunk's start; ring_k, ring_u: [B, H, C, D], zero from ``position`` on;
+    ring_gate: [B, H, 2] = (beta of the open row, decay g of the open chunk); position: [B] int32, rows in the ring.
+    """
+
+    matrix: Tensor
+    ring_k: Tensor
+    ring_u: Tensor
+    ring_gate: Tensor
+    position: Tensor
+
+    @classmethod
+    def fresh(cls, batch: int, weights: LinearWeights, chunk_size: int) -> Self:
+        """A memory that has learned nothing, on the device and in the dtype of ``weights``."""
+        like, (heads, size, _) = weights.key, weights.key.shape
+        gate = like.new_zeros(batch, heads, 2)
+        gate[..., 1] = 1.0
+        return cls(
+            matrix=like.new_zeros(batch, heads, size, size),
+            ring_k=like.new_zeros(batch, heads, chunk_size, size),
+            ring_u=like.new_zeros(batch, heads, chunk_size, size),
+            ring_gate=gate,
+            position=torch.zeros(batch, dtype=torch.int32, device=like.device),
+        )
+
+    def with_(self, **changes: Tensor) -> Self:
+        """A copy that differs in the named tensors."""
+        return replace(self, **changes)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name; the first axis of each is the sequence."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def with_tensors(self, named: Mapping[str, Tensor]) -> Self:
+        """The same structure around the tensors that ``tensors`` would name."""
+        return type(self)(**named)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoriesState:
+    """One clock of five separate memories: matrices of each, and the raw rows written since the snapshot.
+
+    matrices: by memory name, the tuple (W,) of a linear or (W2, W1) of an MLP memory, each [B, H, out, in]:
+    what was learned (``retain_delta``) or the whole matrix. ring_k, ring_v: [B, H, C, D];
+    ring_gate: [B, H, C, 2] = (eta, alpha); position: [B] int32.
+    A clock that moves only some memories carries only those.
+    """
+
+    matrices: dict[str, tuple[Tensor, ...]]
+    ring_k: Tensor
+    ring_v: Tensor
+    ring_gate: Tensor
+    position: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name; the first axis of each is the sequence."""
+        named = {f"{name}.{i}": m for name, ms in self.matrices.items() for i, m in enumerate(ms)}
+        rings = ("ring_k", "ring_v", "ring_gate", "position")
+        return named | {name: getattr(self, name) for name in rings}
+
+    def with_tensors(self, named: Mapping[str, Tensor]) -> Self:
+        """The same structure around the tensors that ``tensors`` would name."""
+        matrices = {name: tuple(named[f"{name}.{i}"] for i in range(len(ms))) for name, ms in self.matrices.items()}
+        rings = {name: t for name, t in named.items() if "." not in name}
+        return type(self)(matrices=matrices, **rings)

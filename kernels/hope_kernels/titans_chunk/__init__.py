@@ -1,0 +1,1 @@
+"""Prefill and Adapt: many tokens of many sequences."""
