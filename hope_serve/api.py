@@ -297,6 +297,73 @@ class ScoreResult:
     is_greedy: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """The model an engine serves, and what one user's memory of it weighs."""
+
+    name: str
+    fingerprint: str
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_parameters: int
+    max_prompt_tokens: int
+    max_adapt_tokens: int
+    level_chunk_sizes: tuple[int, ...]
+    memory_bytes: int
+    dtype: str
+    device: str
+    deterministic: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryReport:
+    """One version of a user's memory."""
+
+    version: int
+    num_bytes: int
+    tokens_learned: int
+    levels: tuple[LevelReport, ...]
+    state_digest: str
+    sources: tuple[Source, ...]
+    updated_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionReport:
+    """How a version came to be. ``kind``: adapt or rollback."""
+
+    version: int
+    base_version: int
+    created_at: float
+    kind: str
+    request_id: str
+    source: Source
+    restorable: bool
+    """False once its content was pruned: it is listed, but cannot be rolled back to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySummary:
+    """One line of a listing."""
+
+    user: str
+    version: int
+    num_bytes: int
+    updated_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErasureReceipt:
+    """Proof that a memory was erased: what was removed, when, and under which receipt id."""
+
+    receipt_id: str
+    versions_removed: int
+    sessions_removed: int
+    erased_at: float
+
+
 def check_range(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
     """Refuse a number that is not finite or lies outside [low, high], or (low, high] when ``open_low``.
 
