@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,10 @@ class Tokenizer:
     def save(self, path: Path) -> None:
         """Write ``tokenizer.json``."""
         self._fast.save(str(path))
+
+    def digest(self) -> str:
+        """Sha256 of the vocabulary and merges."""
+        return hashlib.sha256(self._fast.to_str().encode()).hexdigest()
 
     @property
     def vocab_size(self) -> int:

@@ -49,14 +49,18 @@ class Level(nn.Module):
         return (wide, rank or narrow), (narrow, rank or wide)
 
     def forward(self, x: Tensor, delta: Delta | None = None) -> Tensor:
-        """x: [B, T, d] to [B, T, d]. ``None`` is the level as trained."""
+        """x: [N, T, d] to [N, T, d]. Consecutive sequences share a delta when N is a multiple of its batch.
+
+        ``delta`` None is the level as trained.
+        """
         if delta is None:
             return F.linear(F.silu(F.linear(x, self.inner)), self.outer)
         subspace = self.config.delta == "subspace"
-        through_inner = self.inner_projection if subspace else None
-        through_outer = self.outer_projection if subspace else None
-        hidden = F.silu(F.linear(x, self.inner) + cms_delta_reference(x, delta.inner, through_inner))
-        return F.linear(hidden, self.outer) + cms_delta_reference(hidden, delta.outer, through_outer)
+        rows = x.reshape(delta.inner.shape[0], -1, x.shape[-1])
+        learned = cms_delta_reference(rows, delta.inner, self.inner_projection if subspace else None)
+        hidden = F.silu(F.linear(rows, self.inner) + learned)
+        learned = cms_delta_reference(hidden, delta.outer, self.outer_projection if subspace else None)
+        return (F.linear(hidden, self.outer) + learned).view_as(x)
 
 
 def _orthonormal(rank: int, width: int) -> Tensor:

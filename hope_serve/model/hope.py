@@ -127,14 +127,15 @@ class HopeModel(nn.Module):
 
     def _run(self, tokens: Tensor, mixers: Sequence[Mixer], deltas: Deltas | None) -> Tensor:
         h = F.embedding(tokens, self.embedding)
-        for i, (block, mixer) in enumerate(zip(self.blocks, mixers, strict=True)):
-            h = block(h, mixer, self._layer_deltas(i, deltas))
+        for block, mixer, learned in zip(self.blocks, mixers, self._by_layer(deltas), strict=True):
+            h = block(h, mixer, learned)
         normed: Tensor = self.norm(h)
         return normed
 
-    def _layer_deltas(self, layer: int, deltas: Deltas | None) -> list[Delta | None]:
-        """One entry a level of this layer: its delta, or None for a level as trained."""
-        found: list[Delta | None] = [None] * len(self.config.levels)
+    def _by_layer(self, deltas: Deltas | None) -> list[list[Delta | None]]:
+        """For every layer one entry a level: its delta, or None for a level as trained."""
+        table: list[list[Delta | None]] = [[None] * len(self.config.levels) for _ in self.blocks]
         for index, delta in zip(self.config.online_levels, deltas or (), strict=False):
-            found[index] = Delta(delta.inner[:, layer], delta.outer[:, layer])
-        return found
+            for row, inner, outer in zip(table, delta.inner.unbind(1), delta.outer.unbind(1), strict=True):
+                row[index] = Delta(inner, outer)
+        return table

@@ -1,0 +1,112 @@
+"""The outer loss: teach a memory by gradient steps, drop the context, ask, and learn from the answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hope_serve.model.hope import Deltas, HopeModel
+from hope_serve.model.learn import Cadence, CmsState, accumulate, fire, read_deltas, segment_gradient
+from hope_serve.training.config import LossConfig
+from hope_serve.training.episodes import Episodes, Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """What is left after an episode's stages: the memory as it reads, and the loss on what was told."""
+
+    deltas: Deltas
+    nll: Tensor
+
+
+def teach(model: HopeModel, plan: Plan, episodes: Episodes, *, create_graph: bool) -> Taught:
+    """Run the stages of ``plan`` one after the other, each in a fresh context, exactly as the server adapts."""
+    batch = episodes.questions.shape[0]
+    cms = CmsState.fresh(model, batch)
+    told: list[Tensor] = []
+    is_open = False
+    for stage, tokens, mask in zip(plan.stages, episodes.stages, episodes.masks, strict=True):
+        state, at = model.fresh_state(batch), 0
+        for length, fires in stage.segments:
+            span = slice(at, at + length)
+            segment = segment_gradient(
+                model,
+                tokens[:, :-1][:, span],
+                tokens[:, 1:][:, span],
+                state,
+                tuple(level.delta for level in cms.levels),
+                consumed=at,
+                mask=mask[:, span],
+                create_graph=create_graph,
+            )
+            cms = accumulate(cms, segment.gradients)
+            if fires:
+                cms = fire(model, cms, tuple(True for _ in cms.levels))
+            if stage.facts:
+                told.append((segment.nll * mask[:, span]).sum() / mask[:, span].sum())
+            state, at, is_open = segment.state, at + length, not fires
+    # Every level's chunk is open or closed together here: one token past a boundary stands for "open".
+    cadence = Cadence(chunk_sizes=(2,) * len(cms.levels), tokens=int(is_open))
+    return Taught(deltas=read_deltas(model, cms, cadence), nll=torch.stack(told).mean())
+
+
+def ask(model: HopeModel, questions: Tensor, deltas: Deltas | None) -> Tensor:
+    """Logits [B, Q, T - 1, V] of each question and its answer in a fresh context of its own.
+
+    Args:
+        questions: [B, Q, T].
+        deltas: of B memories, or None for the model without any.
+    """
+    batch, count, _ = questions.shape
+    rows = questions.flatten(0, 1)[:, :-1]
+    hidden, _ = model(rows, model.fresh_state(batch * count), deltas=deltas)
+    return model.logits(hidden).view(batch, count, *hidden.shape[1:-1], -1)
+
+
+def episode_loss(
+    model: HopeModel, plan: Plan, episodes: Episodes, weights: LossConfig, unknown: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The loss of one batch of episodes, and its parts (answers, unknown, taught) for the log.
+
+    ``unknown``: a scalar in [0, 1] by which the questions about untold things count.
+    """
+    taught = teach(model, plan, episodes, create_graph=True)
+    logits = ask(model, episodes.questions, taught.deltas)
+    nll = F.cross_entropy(logits.flatten(0, 2), episodes.questions[..., 1:].flatten(), reduction="none")
+    nll = nll.view_as(episodes.answer_weight)
+    known = episodes.answer_weight * (episodes.age >= 0)[..., None]
+    answer = (nll * known).sum() / known.sum()
+    other = episodes.answer_weight - known
+    abstain = (nll * other).sum() / other.sum()
+    loss = weights.answer * answer + weights.unknown * unknown * abstain + weights.taught * taught.nll
+    return loss, torch.stack([answer, abstain, taught.nll]).detach()
+
+
+def text_loss(model: HopeModel, rows: Tensor) -> Tensor:
+    """Mean next-token loss in nats of plain rows [B, T + 1], without any memory."""
+    hidden, _ = model(rows[:, :-1], model.fresh_state(rows.shape[0]))
+    return F.cross_entropy(model.logits(hidden).flatten(0, 1), rows[:, 1:].flatten())
+
+
+@torch.no_grad()
+def recall(model: HopeModel, plan: Plan, episodes: Episodes) -> dict[str, float]:
+    """Share of facts whose value every greedy step gets right, given the answer so far.
+
+    Keys: ``with`` and ``without`` the memory, ``oldest`` (told in the first stage), ``corrected``.
+    """
+    taught = teach(model, plan, episodes, create_graph=False)
+    right = _values_right(ask(model, episodes.questions, taught.deltas), episodes)
+    blank = _values_right(ask(model, episodes.questions, None), episodes)
+    known = episodes.age >= 0
+    groups = {"with": known, "oldest": known & (episodes.age == 0), "corrected": episodes.corrected}
+    shares = {name: right[group].float().mean().item() for name, group in groups.items() if group.any()}
+    return shares | {"without": blank[known].float().mean().item()}
+
+
+def _values_right(logits: Tensor, episodes: Episodes) -> Tensor:
+    """[B, Q]: whether every value token is the likeliest."""
+    hit = logits.argmax(-1) == episodes.questions[..., 1:]
+    return (hit | (episodes.value_mask == 0)).all(-1)

@@ -1,0 +1,98 @@
+"""One optimisation step; on CUDA its forward and backward are one captured graph per shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hope_serve.model.hope import HopeModel
+from hope_serve.training.config import LossConfig
+from hope_serve.training.meta import episode_loss, text_loss
+from hope_serve.training.stream import Batch, unpack
+
+PARTS = ("answer", "unknown", "taught", "text")
+
+
+@dataclass(frozen=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    inputs: list[Tensor]
+    parts: Tensor
+
+
+class GradientStep:
+    """Puts the gradient of one batch's outer loss into ``.grad`` of every parameter."""
+
+    def __init__(self, model: HopeModel, weights: LossConfig, *, capture: bool) -> None:
+        self._model, self._weights, self._capture = model, weights, capture
+        self._device = model.embedding.device
+        self._unknown = torch.zeros((), device=self._device)
+        self._captured: dict[str, _Captured] = {}
+        self._pool: Any = None
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+
+    def __call__(self, batch: Batch, *, unknown: float) -> Tensor:
+        """The parts of the loss, in the order of ``PARTS``; NaN where the batch has none."""
+        self._unknown.fill_(unknown)
+        tensors = [batch.text, *(batch.episodes.tensors() if batch.episodes else [])]
+        if not self._capture:
+            return self._run(batch, [t.to(self._device) for t in tensors])
+        key = batch.plan.name if batch.plan else f"text{len(batch.text)}"
+        if key not in self._captured:
+            self._captured[key] = self._record(batch, [t.to(self._device) for t in tensors])
+        captured = self._captured[key]
+        for static, tensor in zip(captured.inputs, tensors, strict=True):
+            static.copy_(tensor, non_blocking=True)
+        captured.graph.replay()
+        return captured.parts
+
+    def _run(self, batch: Batch, tensors: list[Tensor]) -> Tensor:
+        nan = torch.full((), float("nan"), device=self._device)
+        for parameter in self._model.parameters():
+            parameter.grad.zero_()  # type: ignore[union-attr]
+        text = text_loss(self._model, tensors[0])
+        loss, parts = self._weights.text * text, torch.stack([nan] * 3)
+        if batch.plan is None:
+            loss = text
+        else:
+            episodes = unpack(batch.plan, tensors[1:])
+            taught, parts = episode_loss(self._model, batch.plan, episodes, self._weights, self._unknown)
+            loss = loss + taught
+        loss.backward()  # type: ignore[no-untyped-call]
+        return torch.cat([parts, text.detach()[None]])
+
+    def _record(self, batch: Batch, inputs: list[Tensor]) -> _Captured:
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                self._run(batch, inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.empty_cache()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            parts = self._run(batch, inputs)
+        self._pool = graph.pool()
+        return _Captured(graph, inputs, parts)
+
+
+def make_optimizer(model: HopeModel, *, rate: float, rates_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW over three groups: matrices (decayed), vectors, and the levels' own rates and decays."""
+    groups: Mapping[str, list[nn.Parameter]] = {"matrices": [], "vectors": [], "rates": []}
+    for name, parameter in model.named_parameters():
+        is_rate = name.endswith(("log_rate", "decay_logit"))
+        groups["rates" if is_rate else "matrices" if parameter.dim() > 1 else "vectors"].append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": groups["matrices"], "lr": rate, "base": rate, "weight_decay": weight_decay},
+            {"params": groups["vectors"], "lr": rate, "base": rate, "weight_decay": 0.0},
+            {"params": groups["rates"], "lr": rates_rate, "base": rates_rate, "weight_decay": 0.0},
+        ],
+        betas=(0.9, 0.98),
+        fused=model.embedding.is_cuda,
+    )

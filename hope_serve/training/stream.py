@@ -1,0 +1,105 @@
+"""Batches made by worker processes while the device computes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from hope_serve.tokenizer import Tokenizer
+from hope_serve.training.config import BatchConfig, TrainConfig
+from hope_serve.training.episodes import PLANS, EpisodeBuilder, Episodes, Plan
+from hope_serve.training.personas import PersonaFactory, Split
+from hope_serve.training.text import Ids, TextWindows
+
+INVENTED = 0.35
+CONVERSATION_ONE_IN = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One step's material: plain rows [rows, tokens + 1], and episodes unless the step is text alone."""
+
+    text: Tensor
+    plan: Plan | None
+    episodes: Episodes | None
+
+
+def episodes_in(plan: Plan, config: BatchConfig) -> int:
+    """How many episodes of ``plan`` make a batch."""
+    return max(1, min(config.max_episodes, config.episode_tokens // plan.tokens))
+
+
+class BatchStream:
+    """An endless stream of batches that follows the run's progress, a number in [0, 1]."""
+
+    def __init__(self, config: TrainConfig, ids: Ids, *, seed: int) -> None:
+        self._progress = multiprocessing.Value("d", 0.0)
+        dataset = _Dataset(config, ids, self._progress, seed)
+        workers = config.data.workers
+        self._loader = DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=2 if workers else None)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index, tensors in self._loader:
+            if index < 0:
+                yield Batch(text=tensors[0], plan=None, episodes=None)
+            else:
+                yield Batch(text=tensors[0], plan=PLANS[index], episodes=unpack(PLANS[index], tensors[1:]))
+
+    def advance(self, progress: float) -> None:
+        """Tell the workers how far the run is."""
+        self._progress.value = progress
+
+
+def unpack(plan: Plan, tensors: list[Tensor]) -> Episodes:
+    """``Episodes.tensors`` backwards."""
+    count = len(plan.stages)
+    rest = tensors[2 * count :]
+    return Episodes(
+        stages=tensors[:count],
+        masks=tensors[count : 2 * count],
+        questions=rest[0],
+        answer_weight=rest[1],
+        value_mask=rest[2],
+        age=rest[3],
+        corrected=rest[4],
+    )
+
+
+class _Dataset(IterableDataset[tuple[int, list[Tensor]]]):
+    """Draws batches in a worker; ``index`` -1 marks text alone."""
+
+    def __init__(self, config: TrainConfig, ids: Ids, progress: Any, seed: int) -> None:
+        self._config, self._ids, self._progress, self._seed = config, ids, progress, seed
+
+    def __iter__(self) -> Iterator[tuple[int, list[Tensor]]]:
+        torch.set_num_threads(1)
+        info = get_worker_info()
+        seed = self._seed * 1009 + (info.id if info else 0)
+        tokenizer = Tokenizer.load(self._config.data.tokenizer)
+        windows = TextWindows(self._ids, seed=seed)
+        people = PersonaFactory(Split.TRAIN, seed=seed, invented=INVENTED)
+        builder = EpisodeBuilder(tokenizer, people, windows.draw)
+        draw = random.Random(seed)  # noqa: S311 - a reproducible draw, nothing secret
+        while True:
+            yield self._batch(builder, windows, draw)
+
+    def _batch(self, builder: EpisodeBuilder, windows: TextWindows, draw: random.Random) -> tuple[int, list[Tensor]]:
+        schedule, sizes = self._config.schedule, self._config.batch
+        progress = self._progress.value
+        alone = progress < schedule.text_share
+        rows = sizes.text_only_rows if alone else sizes.text_rows
+        text = torch.from_numpy(windows.batch(rows, sizes.text_tokens + 1))
+        for row in range(0, 0 if alone else rows, CONVERSATION_ONE_IN):
+            text[row] = torch.tensor(builder.conversation(sizes.text_tokens + 1))
+        if alone:
+            return -1, [text]
+        plans = [p for p in PLANS if progress >= schedule.noise_from or not p.needs_noise]
+        plan = draw.choices(plans, [p.share for p in plans])[0]
+        return PLANS.index(plan), [text, *builder.build(plan, episodes_in(plan, sizes)).tensors()]
