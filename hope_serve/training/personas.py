@@ -197,6 +197,6 @@ def _led(lead: str, statement: str) -> str:
     return lead + (statement if keeps_capital else statement[0].lower() + statement[1:])
 
 
-_ONSETS = tuple("bcdfghjklmnprstvwz") + ("br", "cr", "dr", "fl", "gl", "gr", "kr", "pl", "sh", "sk", "st", "th", "tr")
-_VOWELS = tuple("aeiouaeiou") + ("ai", "ea", "ee", "ie", "oa", "oo", "ou")
+_ONSETS = (*"bcdfghjklmnprstvwz", "br", "cr", "dr", "fl", "gl", "gr", "kr", "pl", "sh", "sk", "st", "th", "tr")
+_VOWELS = (*"aeiouaeiou", "ai", "ea", "ee", "ie", "oa", "oo", "ou")
 _CODAS = ("", "", "", "l", "m", "n", "nd", "r", "rk", "s", "st", "t", "x", "ck", "lin", "ton", "rik", "va", "ra")
