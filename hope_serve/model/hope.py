@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +20,9 @@ Deltas = tuple[Delta, ...]
 
 
 Blocks = Sequence["Block"]
+
+# Room above 1 lets a correction outweigh what it corrects within one open chunk.
+MAX_TOKEN_WEIGHT = 4.0
 
 
 class RmsNorm(nn.Module):
@@ -65,7 +69,7 @@ class HopeModel(nn.Module):
         if config.token_weight == "learned":
             self.token_weight = nn.Linear(config.hidden_size, 1)
             nn.init.zeros_(self.token_weight.weight)
-            nn.init.zeros_(self.token_weight.bias)
+            nn.init.constant_(self.token_weight.bias, -math.log(MAX_TOKEN_WEIGHT - 1))  # a weight of 1
 
     def fresh_state(self, batch: int) -> SequenceState:
         """The state of ``batch`` sequences before their first token."""
@@ -117,13 +121,13 @@ class HopeModel(nn.Module):
         return F.linear(hidden, self.embedding)
 
     def learning_weight(self, hidden: Tensor) -> Tensor:
-        """How much each token's loss counts when the model learns online: [B, T] in (0, 2), 1 if not learned.
+        """How much each token's loss counts when the model learns online: [B, T] in (0, 4), 1 if not learned.
 
         A constant of the inner gradient: nothing flows back into ``hidden``.
         """
         if self.config.token_weight == "none":
             return hidden.new_ones(hidden.shape[:-1])
-        return 2 * torch.sigmoid(self.token_weight(hidden.detach())[..., 0])
+        return MAX_TOKEN_WEIGHT * torch.sigmoid(self.token_weight(hidden.detach())[..., 0])
 
     def _run(self, tokens: Tensor, mixers: Sequence[Mixer], deltas: Deltas | None) -> Tensor:
         h = F.embedding(tokens, self.embedding)

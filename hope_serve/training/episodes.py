@@ -64,12 +64,13 @@ def _facts(count: int, *segments: tuple[int, bool]) -> Stage:
 _EIGHT = _facts(8, (176, False))
 _FOUR = _facts(4, (96, False))
 _NOISE = Stage(facts=0, segments=((128, True), (128, False)))
+_MUCH_NOISE = Stage(facts=0, segments=((128, True), (256, True), (128, False)))
 
 PLANS = (
-    Plan(name="one", stages=(_EIGHT,), share=0.45),
+    Plan(name="one", stages=(_EIGHT,), share=0.3),
     Plan(name="cut", stages=(_facts(8, (96, True), (80, False)),), share=0.15),
-    Plan(name="two", stages=(_FOUR, _FOUR), share=0.12, corrects=True),
-    Plan(name="later", stages=(_FOUR, _NOISE, _FOUR), share=0.16, corrects=True, needs_noise=True),
+    Plan(name="two", stages=(_FOUR, _FOUR), share=0.2, corrects=True),
+    Plan(name="later", stages=(_FOUR, _NOISE, _FOUR), share=0.15, corrects=True, needs_noise=True),
     Plan(
         name="long",
         stages=(_FOUR, _NOISE, _FOUR, _NOISE, _FOUR, _NOISE),
@@ -77,6 +78,7 @@ PLANS = (
         corrects=True,
         needs_noise=True,
     ),
+    Plan(name="far", stages=(_FOUR, _MUCH_NOISE, _FOUR, _MUCH_NOISE), share=0.08, corrects=True, needs_noise=True),
 )
 
 
@@ -168,7 +170,7 @@ class EpisodeBuilder:
                     facts[self._draw.randrange(len(facts))] = self._people.corrected(old)
                     correction = old.key
                 told |= {fact.key: (fact, i) for fact in facts}
-                row.texts.append(self._taught(facts) if facts else self._noise(stage.tokens + 1))
+                row.texts.append(self._taught(facts) if facts else self._unrelated(stage.tokens + 1))
             if all(len(text) <= stage.tokens + 1 for text, stage in zip(row.texts, plan.stages, strict=True)):
                 self._ask(row, told, correction, plan.num_facts)
                 return row
@@ -178,6 +180,11 @@ class EpisodeBuilder:
         if self._draw.random() < 0.5:
             return self._tokenizer.encode_turn(Message(role="user", text=text))
         return [*self._tokenizer.encode_document(text), self._tokenizer.end]
+
+    def _unrelated(self, tokens: int) -> list[int]:
+        """A passage from anywhere, half of the time opened as a document."""
+        text = self._noise(tokens)
+        return [self._tokenizer.doc, *text[1:]] if self._draw.random() < 0.5 else text
 
     def _ask(self, row: _Row, told: dict[str, tuple[Fact, int]], correction: str, slots: int) -> None:
         facts = list(told.values())
