@@ -1,0 +1,114 @@
+"""The SQLite backend: each call is one transaction on the database's own threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hope_serve.api import Durability
+from hope_serve.memory.backend import (
+    Erased,
+    HeadRow,
+    JournalRow,
+    Outcome,
+    OwnerRow,
+    Place,
+    Record,
+    SessionRow,
+    Write,
+)
+from hope_serve.memory.sqlite import rows, session_rows
+from hope_serve.memory.sqlite.database import Database
+from hope_serve.memory.sqlite.installation import Installation
+
+
+class SqliteBackend:
+    """A ``Backend``; the calls are documented there.
+
+    Args:
+        path: of the database file; made when it is not there.
+        installation: the file beside it.
+    """
+
+    def __init__(self, path: Path, installation: Installation) -> None:
+        self._database = Database(path, born=installation.born)
+        self._installation = installation
+
+    @property
+    def durability(self) -> Durability:
+        """On this machine's disk."""
+        return Durability.LOCAL_FSYNC
+
+    async def open(self) -> None:
+        """Connect and check the file."""
+        try:
+            await self._database.open()
+        except BaseException:
+            await self._database.close()
+            raise
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the file."""
+        await self._database.close()
+
+    async def ping(self) -> None:
+        """Return when the file can be read."""
+        await self._database.read(lambda c: c.execute("SELECT count(*) FROM meta").fetchone())
+
+    async def claim_secret(self, offered: bytes) -> bytes:
+        """The store's own wrapped secret."""
+        secret = await self._database.write(lambda c: rows.claim_secret(c, offered))
+        if not self._installation.born:
+            self._installation.mark_born()
+        return secret
+
+    async def claim_key(self, owner: str, tenant: str, name: bytes, offered: bytes, *, tomb: int) -> bytes:
+        """The owner's wrapped data key."""
+        return await self._database.write(lambda c: rows.claim_key(c, owner, tenant, name, offered, tomb))
+
+    async def head(self, owner: str) -> HeadRow:
+        """The small facts."""
+        return await self._database.read(lambda c: rows.read_head(c, owner))
+
+    async def read(self, owner: str) -> Record:
+        """The whole record."""
+        return await self._database.read(lambda c: rows.read_record(c, owner))
+
+    async def chunks(self, owner: str, places: Sequence[Place]) -> Mapping[Place, bytes]:
+        """The chunks that are there."""
+        return await self._database.read(lambda c: rows.read_chunks(c, owner, places))
+
+    async def find(self, owner: str, request: str) -> JournalRow | None:
+        """A journal row."""
+        return await self._database.read(lambda c: rows.find(c, owner, request))
+
+    async def write(self, owner: str, write: Write) -> Outcome:
+        """Check and write, or nothing."""
+        return await self._database.write(lambda c: rows.write(c, owner, write))
+
+    async def abouts(self, owner: str) -> Sequence[tuple[int, bytes]]:
+        """Versions on record."""
+        return await self._database.read(lambda c: rows.read_abouts(c, owner))
+
+    async def erase(self, owner: str, base_version: int, tombstone: HeadRow) -> Erased | None:
+        """Leave nothing but the tombstone, in the file and in its log."""
+        erased = await self._database.write(lambda c: rows.erase(c, owner, base_version, tombstone))
+        if erased:
+            await self._database.empty_log()
+        return erased
+
+    async def owners(self, tenant: str | None, after: str, limit: int) -> Sequence[OwnerRow]:
+        """Owners in index order."""
+        return await self._database.read(lambda c: rows.read_owners(c, tenant, after, limit))
+
+    async def read_session(self, owner: str, session: str, now: float) -> SessionRow | None:
+        """A conversation that has not expired."""
+        return await self._database.read(lambda c: session_rows.read_session(c, owner, session, now))
+
+    async def write_session(self, owner: str, session: str, row: SessionRow, *, now: float, ttl: float) -> int | None:
+        """Replace the turn before."""
+        return await self._database.write(lambda c: session_rows.write_session(c, owner, session, row, now, ttl))
+
+    async def delete_session(self, owner: str, session: str) -> bool:
+        """Forget a conversation."""
+        return await self._database.write(lambda c: session_rows.delete_session(c, owner, session))
