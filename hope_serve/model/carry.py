@@ -8,6 +8,7 @@ import torch
 from hope_kernels.layout import LinearState, LinearWeights, MemoriesState, MlpWeights, TitansRule
 from hope_kernels.titans_chunk.reference import titans_chunk_reference
 from hope_kernels.titans_chunk.reference_memories import titans_chunk_memories_reference
+from hope_kernels.titans_commit.reference import titans_commit_reference
 from hope_kernels.titans_decode.reference import titans_decode_reference
 from torch import Tensor
 
@@ -86,6 +87,17 @@ class DecodeMixer:
         clocks = tuple(clock for clock in self._state.clocks if isinstance(clock, LinearState))
         x_BHD, q_BHD = (split_heads(z, weights)[:, 0] for z in (x, q))
         return titans_decode_reference(x_BHD, q_BHD, weights, rule, clocks).flatten(1)[:, None]
+
+
+def commit_rows(clocks: list[TitansClock], rows: list[int]) -> None:
+    """Commit the full rings of some sequences, in place, for one clock of every layer."""
+    for clock in clocks:
+        assert isinstance(clock, LinearState)
+        index = torch.tensor(rows, device=clock.matrix.device)
+        named = clock.tensors()
+        full = clock.with_tensors({name: tensor[index] for name, tensor in named.items()})
+        for name, tensor in titans_commit_reference(full).tensors().items():
+            named[name][index] = tensor
 
 
 def split_heads(x: Tensor, weights: LinearWeights | MlpWeights) -> Tensor:

@@ -48,6 +48,13 @@ class Level(nn.Module):
         rank = self.config.rank if self.config.delta == "subspace" else 0
         return (wide, rank or narrow), (narrow, rank or wide)
 
+    def drift(self, delta: Delta) -> Tensor:
+        """Squared Frobenius norm of what ``delta`` (batch of one) adds to the level's matrices."""
+        if self.config.delta == "full":
+            return delta.inner.square().sum() + delta.outer.square().sum()
+        pairs = ((delta.inner, self.inner_projection), (delta.outer, self.outer_projection))
+        return torch.stack([((d @ (a @ a.mT)) * d).sum() for d, a in pairs]).sum()
+
     def forward(self, x: Tensor, delta: Delta | None = None) -> Tensor:
         """x: [N, T, d] to [N, T, d]. Consecutive sequences share a delta when N is a multiple of its batch.
 

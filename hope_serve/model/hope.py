@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hope_serve.model.carry import ChunkMixer, DecodeMixer, Mixer
+from hope_serve.model.carry import ChunkMixer, DecodeMixer, Mixer, commit_rows
 from hope_serve.model.cms import Delta, Level
 from hope_serve.model.config import HopeConfig
 from hope_serve.model.state import LayerState, SequenceState
@@ -107,14 +107,27 @@ class HopeModel(nn.Module):
     def decode(self, tokens: Tensor, state: SequenceState, *, deltas: Deltas | None = None) -> Tensor:
         """Run one token [B] of each sequence, each at its own place; ``state`` changes in place.
 
-        Only for linear memories with delta retention. Rings that are full afterwards must be committed before
-        the next token (``hope_kernels.titans_commit``).
+        Only where ``decodes_in_place``. Rings that are full afterwards must be committed before the next token
+        (``commit_full``).
 
         Returns:
             hidden [B, d].
         """
         mixers = [DecodeMixer(layer) for layer in state.layers]
         return self._run(tokens[:, None], mixers, deltas)[:, 0]
+
+    @property
+    def decodes_in_place(self) -> bool:
+        """Whether ``decode`` applies: linear memories with delta retention."""
+        titans = self.config.titans
+        return titans.memory == "linear" and titans.retention == "delta"
+
+    def commit_full(self, state: SequenceState, consumed: Sequence[int]) -> None:
+        """Write full rings into their matrices, in place, for sequences that end a chunk after ``consumed`` tokens."""
+        for clock, size in enumerate(self.config.titans.rule().chunk_sizes):
+            due = [row for row, count in enumerate(consumed) if count % size == 0]
+            if due:
+                commit_rows([layer.clocks[clock] for layer in state.layers], due)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] of hidden vectors [..., d]; the embedding is tied."""

@@ -196,15 +196,21 @@ def read_deltas(model: HopeModel, cms: CmsState, cadence: Cadence) -> Deltas:
     )
 
 
+def step_norm(model: HopeModel, gradients: Deltas) -> Tensor:
+    """Norm of the step that these gradients alone would make, all levels together."""
+    squares = [
+        (rate * gradient).float().square().sum()
+        for index, pair in enumerate(gradients)
+        for gradient, (rate, _) in zip(pair, _rates_and_decays(model, index), strict=True)
+    ]
+    return torch.stack(squares).sum().sqrt()
+
+
 def _updated(model: HopeModel, index: int, level: LevelState) -> LevelState:
     """The level after its optimizer saw the chunk's gradient."""
     optimizer = level_optimizers(model)[index]
-    modules = [block.levels[model.config.online_levels[index]] for block in model.blocks]
-    rates = torch.stack([m.log_rate for m in modules]).exp()
-    decays = torch.sigmoid(torch.stack([m.decay_logit for m in modules]))
     sides = []
-    for side in range(2):
-        rate, decay = (z[:, side, None, None].to(level.delta[side].dtype) for z in (rates, decays))
+    for side, (rate, decay) in enumerate(_rates_and_decays(model, index)):
         slots = tuple(slot[side] for slot in level.slots)
         sides.append(optimizer.update(level.delta[side], level.gradient[side], slots, rate=rate, decay=decay))
     return LevelState(
@@ -212,3 +218,11 @@ def _updated(model: HopeModel, index: int, level: LevelState) -> LevelState:
         gradient=Delta(*(torch.zeros_like(g) for g in level.gradient)),
         slots=tuple(Delta(a, b) for a, b in zip(sides[0][1], sides[1][1], strict=True)),
     )
+
+
+def _rates_and_decays(model: HopeModel, index: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """(rate, decay) of an online level's inner and outer matrices, each [L, 1, 1]."""
+    levels = [block.levels[model.config.online_levels[index]] for block in model.blocks]
+    rates = torch.stack([level.log_rate for level in levels]).exp()[..., None, None]
+    decays = torch.sigmoid(torch.stack([level.decay_logit for level in levels]))[..., None, None]
+    return (rates[:, 0], decays[:, 0]), (rates[:, 1], decays[:, 1])

@@ -1,0 +1,205 @@
+"""Users' memories as the engine holds them: warm ones in RAM, the truth in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from hope_serve.api import (
+    ErasureReceipt,
+    MemoryChoice,
+    MemoryReport,
+    MemorySummary,
+    OnMissing,
+    Owner,
+    VersionReport,
+)
+from hope_serve.engine.adapter import Learned, level_reports
+from hope_serve.engine.tensors import TensorCodec
+from hope_serve.errors import HopeError, NotFound
+from hope_serve.memory.snapshot import Counter, TensorDigest, digest_tensor
+from hope_serve.memory.store import Committed, Head, MemoryStore, StoredMemory
+from hope_serve.metrics import Metrics
+from hope_serve.model.hope import Deltas, HopeModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warm:
+    """One version of a memory, ready to run. ``tier``: where it was found."""
+
+    version: int
+    learned: Learned
+    deltas: Deltas
+    counters: dict[str, Counter]
+    digests: dict[str, TensorDigest]
+    tier: str = "host"
+
+
+class Memories:
+    """Reads, keeps and describes memories.
+
+    Args:
+        warm_bytes: RAM that warm memories may take; the least recently used leave first.
+    """
+
+    def __init__(
+        self,
+        model: HopeModel,
+        fingerprint: str,
+        store: MemoryStore,
+        codec: TensorCodec,
+        metrics: Metrics,
+        *,
+        warm_bytes: int,
+    ) -> None:
+        self._model, self._fingerprint = model, fingerprint
+        self.store, self.codec, self._metrics = store, codec, metrics
+        self._max_warm = max(1, warm_bytes // max(1, 3 * codec.memory_bytes))
+        self._warm: OrderedDict[Owner, Warm] = OrderedDict()
+        self._locks: dict[Owner, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def writing(self, owner: Owner) -> AsyncIterator[None]:
+        """One adaptation of an owner at a time in this process; others meet in the store."""
+        lock, waiters = self._locks.get(owner, (asyncio.Lock(), 0))
+        self._locks[owner] = (lock, waiters + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiters = self._locks.pop(owner)
+            if waiters > 1:
+                self._locks[owner] = (lock, waiters - 1)
+
+    async def choose(self, owner: Owner, choice: MemoryChoice) -> Warm | None:
+        """The version that a generation reads; None for the plain model.
+
+        Raises:
+            NotFound: there is no memory and ``on_missing`` is FAIL, or not that version (yet).
+        """
+        head = await self.store.head(owner)
+        if not head.exists:
+            if choice.exact_version is None and choice.min_version is None and choice.on_missing is OnMissing.BASE:
+                return None
+            raise NotFound("the user has no memory; teach it with Adapt, or ask with on_missing BASE")
+        if choice.min_version is not None and head.version < choice.min_version:
+            raise NotFound(
+                f"memory.min_version is {choice.min_version}, but the memory stands at version {head.version}; "
+                "wait for the newer version or ask for less",
+                reason="VERSION_NOT_FOUND",
+            )
+        return await self.load(owner, choice.exact_version or head.version, head=head)
+
+    async def load(self, owner: Owner, version: int, *, head: Head) -> Warm:
+        """A version, from RAM or from the store.
+
+        Raises:
+            NotFound, FailedPrecondition, CorruptMemory: as the store says.
+        """
+        began = time.monotonic()
+        warm = self._warm.get(owner)
+        if warm and warm.version == version:
+            self._warm.move_to_end(owner)
+            self._metrics.memory_lookups_total(tier="host", result="hit").inc()
+            return warm
+        self._metrics.memory_lookups_total(tier="host", result="miss").inc()
+        try:
+            stored = await self.store.load(owner, fingerprint=self._fingerprint, version=version)
+        except HopeError:
+            self._metrics.memory_lookups_total(tier="store", result="error").inc()
+            raise
+        self._metrics.memory_lookups_total(tier="store", result="hit").inc()
+        found = await asyncio.to_thread(self._restore, stored)
+        if version == head.version:
+            self.keep(owner, found)
+        self._metrics.memory_restore_seconds(tier="store").observe(time.monotonic() - began)
+        return found
+
+    async def base(self, owner: Owner) -> tuple[Head, Warm | None]:
+        """Where an adaptation starts: the head, and its memory unless there is none."""
+        head = await self.store.head(owner)
+        return head, await self.load(owner, head.version, head=head) if head.exists else None
+
+    def keep(self, owner: Owner, warm: Warm) -> None:
+        """Keep a current version in RAM."""
+        if owner in self._warm:
+            self._metrics.memory_evictions_total(reason="stale").inc()
+        self._warm[owner] = replace(warm, tier="host")
+        self._warm.move_to_end(owner)
+        if len(self._warm) > self._max_warm:
+            self._warm.popitem(last=False)
+            self._metrics.memory_evictions_total(reason="capacity").inc()
+
+    def forget(self, owner: Owner, *, reason: str = "stale") -> None:
+        """Drop what is kept of an owner."""
+        if self._warm.pop(owner, None):
+            self._metrics.memory_evictions_total(reason=reason).inc()
+
+    def _restore(self, stored: StoredMemory) -> Warm:
+        """A stored version, ready to run."""
+        learned = self.codec.memory_from_snapshot(stored.snapshot)
+        return Warm(
+            version=stored.version,
+            learned=learned,
+            deltas=learned.read(self._model),
+            counters=dict(stored.snapshot.counters),
+            digests={name: digest_tensor(t) for name, t in stored.snapshot.tensors.items()},
+            tier="store",
+        )
+
+    async def describe(self, owner: Owner, version: int | None = None) -> MemoryReport:
+        """A version's size, age, sources and levels (None: the current one)."""
+        about = await self.store.describe(owner, version)
+        stored = await self.store.load(owner, fingerprint=self._fingerprint, version=about.version)
+        learned = await asyncio.to_thread(self.codec.memory_from_snapshot, stored.snapshot)
+        return MemoryReport(
+            version=about.version,
+            num_bytes=about.num_bytes,
+            tokens_learned=learned.cadence.tokens,
+            levels=await asyncio.to_thread(level_reports, self._model, learned),
+            state_digest=about.state_digest,
+            sources=about.sources,
+            updated_at=about.about.created_at,
+        )
+
+    async def list_owners(
+        self, tenant: str, *, page_size: int, page_token: str
+    ) -> tuple[tuple[MemorySummary, ...], str]:
+        """A page of the tenant's memories, and the next page's token."""
+        return await self.store.list_owners(tenant, page_size=page_size, page_token=page_token)
+
+    async def versions(self, owner: Owner) -> tuple[VersionReport, ...]:
+        """Every version on record, oldest first.
+
+        Raises:
+            NotFound: the owner has no memory.
+        """
+        if found := await self.store.versions(owner):
+            return found
+        raise NotFound("the user has no memory; teach it with Adapt")
+
+    async def rollback(self, owner: Owner, *, to_version: int, expected_version: int | None, request_id: str) -> int:
+        """Make an old version's content the newest version; returns its number."""
+        async with self.writing(owner):
+            outcome = await self.store.rollback(
+                owner, to_version=to_version, expected_version=expected_version, request_id=request_id
+            )
+            self.forget(owner)
+        if not isinstance(outcome, Committed):
+            self._metrics.idempotent_replays_total().inc()
+        return outcome.version
+
+    async def delete(self, owner: Owner) -> ErasureReceipt:
+        """Erase the memory and every session of an owner."""
+        async with self.writing(owner):
+            receipt = await self.store.erase(owner)
+            self.forget(owner, reason="erased")
+        return receipt
+
+    async def delete_session(self, owner: Owner, session_id: str) -> bool:
+        """Forget a conversation; whether there was one."""
+        return await self.store.delete_session(owner, session_id)
