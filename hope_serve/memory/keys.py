@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from hope_serve.errors import FailedPrecondition
-from hope_serve.memory.seal import KEY_BYTES, Sealer, derive
+from hope_serve.memory.seal import KEY_BYTES, SealBroken, Sealer, derive
 
 ANY_TENANT = "*"
 _MAX_ID_BYTES = 64
+_CHECKSUM_BYTES = 4
 
 
 class KeyRing(Protocol):
@@ -80,8 +82,7 @@ class TenantKeys:
     async def wrap(self, tenant: str, key: bytes, binding: bytes) -> bytes:
         """Seal a data key with the tenant's current key."""
         current = self._ring(tenant)[0]
-        name = current.id.encode()
-        return bytes([len(name)]) + name + self._sealer(tenant, current).seal(key, binding)
+        return _label(current.id) + self._sealer(tenant, current).seal(key, binding)
 
     async def unwrap(self, tenant: str, wrapped: bytes, binding: bytes) -> bytes:
         """The data key. Raises SealBroken or FailedPrecondition."""
@@ -117,6 +118,17 @@ def new_key() -> bytes:
     return os.urandom(KEY_BYTES)
 
 
+def _label(key_id: str) -> bytes:
+    """The key's id ahead of what it wrapped, with a checksum: a damaged id must not pass for a missing key."""
+    name = key_id.encode()
+    return zlib.crc32(name).to_bytes(_CHECKSUM_BYTES, "big") + bytes([len(name)]) + name
+
+
 def _split(wrapped: bytes) -> tuple[bytes, bytes]:
-    length = wrapped[0] if wrapped else 0
-    return wrapped[1 : 1 + length], wrapped[1 + length :]
+    """The key's id and what it wrapped. Raises SealBroken."""
+    checksum, length = wrapped[:_CHECKSUM_BYTES], wrapped[_CHECKSUM_BYTES : _CHECKSUM_BYTES + 1]
+    end = _CHECKSUM_BYTES + 1 + int.from_bytes(length, "big")
+    name = wrapped[_CHECKSUM_BYTES + 1 : end]
+    if zlib.crc32(name).to_bytes(_CHECKSUM_BYTES, "big") != checksum:
+        raise SealBroken("the id of the wrapping key is damaged")
+    return name, wrapped[end:]

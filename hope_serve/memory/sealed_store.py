@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from hope_serve.api import Durability, ErasureReceipt, MemorySummary, Owner, VersionReport
 from hope_serve.memory.backend import Backend
 from hope_serve.memory.erasing import Eraser
 from hope_serve.memory.keys import KeyRing
+from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.owners import Owners
 from hope_serve.memory.reading import Reader, exists
 from hope_serve.memory.sessions import Sessions
@@ -24,8 +22,6 @@ from hope_serve.memory.store import (
 )
 from hope_serve.memory.writing import Writer
 
-KEEP_VERSIONS = 3
-
 
 class SealedStore:
     """A ``MemoryStore``; the calls are documented there.
@@ -33,25 +29,15 @@ class SealedStore:
     Args:
         backend: where the sealed bytes rest.
         keys: what wraps the owners' data keys.
-        keep_versions: how many versions keep their content for rollback, the current one included.
-        clock: Unix seconds.
+        options: how the store is to behave.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        keys: KeyRing,
-        *,
-        keep_versions: int = KEEP_VERSIONS,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        if keep_versions < 1:
-            raise ValueError(f"keep_versions is {keep_versions}; at least the current version must be kept")
+    def __init__(self, backend: Backend, keys: KeyRing, options: StoreOptions) -> None:
+        clock = options.clock
         self._backend = backend
-        self._clock = clock
         self._owners = Owners(backend, keys)
         self._reader = Reader(backend, self._owners)
-        self._writer = Writer(backend, self._owners, self._reader, keep_versions=keep_versions, clock=clock)
+        self._writer = Writer(backend, self._owners, self._reader, keep_versions=options.keep_versions, clock=clock)
         self._eraser = Eraser(backend, self._owners, clock=clock)
         self._sessions = Sessions(backend, self._owners, clock=clock)
 

@@ -7,18 +7,20 @@ from urllib.parse import unquote, urlsplit
 
 from hope_serve.errors import InvalidRequest
 from hope_serve.memory.keys import KeyRing, single_key
+from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.sealed_store import SealedStore
 from hope_serve.memory.sqlite.backend import SqliteBackend
 from hope_serve.memory.sqlite.installation import find_installation
 from hope_serve.memory.store import MemoryStore
 
 
-def make_store(url: str, *, keys: KeyRing | None = None) -> MemoryStore:
+def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions | None = None) -> MemoryStore:
     """A store that is not open yet.
 
     Args:
         url: ``sqlite:///absolute/path``. The file's folder is made when it is not there.
         keys: what wraps the owners' data keys. None: an installation key, and tags instead of encryption.
+        options: how the store is to behave.
 
     Raises:
         InvalidRequest: the URL names no store.
@@ -26,14 +28,19 @@ def make_store(url: str, *, keys: KeyRing | None = None) -> MemoryStore:
     """
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
-        return _sqlite_store(url, unquote(parts.path), parts.netloc + parts.query + parts.fragment, keys)
+        path = _database_path(url, unquote(parts.path), parts.netloc + parts.query + parts.fragment)
+        return _sqlite_store(path, keys, options or StoreOptions())
     raise InvalidRequest("memory", f"{url!r} names no store; use sqlite:///path/to/file")
 
 
-def _sqlite_store(url: str, path: str, rest: str, keys: KeyRing | None) -> MemoryStore:
+def _database_path(url: str, path: str, rest: str) -> Path:
     if rest or not path.strip("/") or path.endswith("/"):
         raise InvalidRequest("memory", f"{url!r} names no file; use three slashes and an absolute path: sqlite:///path")
-    database = Path(path)
+    return Path(path)
+
+
+def _sqlite_store(database: Path, keys: KeyRing | None, options: StoreOptions) -> MemoryStore:
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     installation = find_installation(database)
-    return SealedStore(SqliteBackend(database, installation), keys or single_key(installation.key, encrypts=False))
+    keys = keys or single_key(installation.key, encrypts=False)
+    return SealedStore(SqliteBackend(database, installation), keys, options)

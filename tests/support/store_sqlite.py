@@ -95,7 +95,9 @@ class SqliteStorage:
             return "\n".join(connection.iterdump()).encode() + self.path.read_bytes()
 
     def _connect(self):
-        return _Closing(sqlite3.connect(self.path, timeout=10))
+        connection = sqlite3.connect(self.path, timeout=10)
+        connection.execute("PRAGMA synchronous = OFF")
+        return _Closing(connection)
 
 
 class _Closing:

@@ -6,6 +6,7 @@ import dataclasses
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+from hope_serve.errors import CorruptMemory
 from hope_serve.memory.backend import (
     JOURNAL_SECONDS,
     JOURNAL_VERSIONS,
@@ -37,6 +38,7 @@ def claim_secret(connection: sqlite3.Connection, offered: bytes) -> bytes:
 
 def claim_key(connection: sqlite3.Connection, owner: str, tenant: str, name: bytes, offered: bytes, tomb: int) -> bytes:
     """See ``Backend.claim_key``."""
+    read_head(connection, owner)
     connection.execute(
         "INSERT OR IGNORE INTO owners (owner, tenant, name, data_key) VALUES (?, ?, ?, ?)",
         (owner, tenant, name, offered),
@@ -52,7 +54,7 @@ def claim_key(connection: sqlite3.Connection, owner: str, tenant: str, name: byt
 def read_head(connection: sqlite3.Connection, owner: str) -> HeadRow:
     """See ``Backend.head``."""
     row = connection.execute(f"SELECT {_HEAD} FROM owners WHERE owner = ?", (owner,)).fetchone()  # noqa: S608
-    return _head(row) if row else HeadRow()
+    return _head(row) if row else _never_written(connection, owner)
 
 
 def read_record(connection: sqlite3.Connection, owner: str) -> Record:
@@ -62,7 +64,7 @@ def read_record(connection: sqlite3.Connection, owner: str) -> Record:
         (owner,),
     ).fetchone()
     if row is None:
-        return Record()
+        return Record(head=_never_written(connection, owner))
     kept = connection.execute(
         "SELECT CAST(version AS INTEGER), CAST(about AS BLOB), CAST(manifest AS BLOB) FROM versions "
         "WHERE owner = ? AND manifest IS NOT NULL",
@@ -186,6 +188,12 @@ def _prune(connection: sqlite3.Connection, owner: str, new: Write) -> None:
 
 def _delete(connection: sqlite3.Connection, table: str, owner: str) -> int:
     return connection.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,)).rowcount  # noqa: S608
+
+
+def _never_written(connection: sqlite3.Connection, owner: str) -> HeadRow:
+    if connection.execute("SELECT 1 FROM versions WHERE owner = ?", (owner,)).fetchone():
+        raise CorruptMemory("versions of the memory are there, but its head is missing; only erasing is left")
+    return HeadRow()
 
 
 def _head(row: Sequence[object]) -> HeadRow:

@@ -1,0 +1,238 @@
+"""The SQLite store's own troubles: files missing, cut, edited, foreign, full, locked."""
+
+import asyncio
+import random
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+from support import store_worker
+from support.store_memories import ALICE, BOB, MODEL, memory, small, step, write_versions
+from support.store_sqlite import SqliteStorage
+
+from hope_serve.errors import CorruptMemory, Exhausted, FailedPrecondition, HopeError, InvalidRequest, Unavailable
+from hope_serve.memory.keys import new_key, single_key
+from hope_serve.memory.sqlite import database
+from hope_serve.memory.store import Committed
+from hope_serve.memory.url import make_store
+
+
+@pytest.fixture
+async def storage(tmp_path):
+    kept = SqliteStorage(tmp_path)
+    yield kept
+    await kept.close()
+
+
+@pytest.fixture
+async def written(storage):
+    """Alice's and Bob's memories in a file that nobody has open."""
+    store = await storage.store()
+    for owner in (ALICE, BOB):
+        await write_versions(store, owner, 3, make=memory)
+    await store.close()
+    return storage
+
+
+async def test_the_key_file_is_for_its_owner_alone(written):
+    key_file = written.path.with_name("memories.db.key")
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 4096, 0.5, 0.9])
+async def test_a_truncated_file_is_an_error_and_never_a_fresh_start(written, size):
+    whole = written.path.stat().st_size
+    with written.path.open("r+b") as file:
+        file.truncate(size if isinstance(size, int) else int(whole * size))
+    cut = written.path.read_bytes()
+    with pytest.raises(CorruptMemory, match="restore"):
+        store = await written.store()
+        for owner in (ALICE, BOB):
+            await store.load(owner, fingerprint=MODEL)
+    assert written.path.read_bytes()[: len(cut)] == cut
+
+
+async def test_a_file_that_vanished_is_an_error(written):
+    written.path.unlink()
+    with pytest.raises(CorruptMemory, match="missing"):
+        await written.store()
+
+
+async def test_a_file_that_is_no_database_is_an_error(tmp_path, written):
+    written.path.write_bytes(b"once upon a time " * 1000)
+    with pytest.raises(CorruptMemory):
+        await written.store()
+
+
+async def test_another_programs_database_is_refused_and_left_alone(tmp_path):
+    storage = SqliteStorage(tmp_path)
+    (await storage.store()), await storage.close()
+    storage.path.unlink()
+    with sqlite3.connect(storage.path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    before = storage.path.read_bytes()
+    with pytest.raises(FailedPrecondition, match="another program"):
+        await storage.store()
+    assert storage.path.read_bytes() == before
+
+
+async def test_a_newer_schema_is_refused_by_number(written):
+    with sqlite3.connect(written.path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(FailedPrecondition, match="schema 99"):
+        await written.store()
+
+
+async def test_a_missing_or_damaged_key_file_is_told(written):
+    key_file = written.path.with_name("memories.db.key")
+    content = key_file.read_bytes()
+    key_file.write_bytes(content[:-10])
+    with pytest.raises(CorruptMemory, match="key file"):
+        await written.store()
+    key_file.unlink()
+    with pytest.raises(FailedPrecondition, match="key file"):
+        await written.store()
+    key_file.write_bytes(content)
+    assert (await (await written.store()).load(ALICE, fingerprint=MODEL)).version == 3
+
+
+async def test_another_key_than_the_stores_is_refused(tmp_path, written):
+    for other in (single_key(new_key(), encrypts=True), single_key(new_key(), key_id="k2", encrypts=False)):
+        with pytest.raises(FailedPrecondition, match="key"):
+            await written.store(keys=other)
+    assert (await (await written.store()).load(ALICE, fingerprint=MODEL)).version == 3
+
+
+def replace_database(path, content):
+    path.write_bytes(content)
+    for leftover in ("-wal", "-shm"):
+        path.with_name(path.name + leftover).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("edits", [150, pytest.param(5000, marks=pytest.mark.nightly)])
+async def test_an_edited_file_never_yields_a_wrong_or_an_empty_memory(tmp_path, written, edits):
+    rng = random.Random(3)
+    original = written.path.read_bytes()
+    good = {name: bytes(t.data) for name, t in memory(3).tensors.items()}
+    refused = 0
+    for _ in range(edits):
+        damaged = bytearray(original)
+        for _ in range(rng.choice((1, 1, 8))):
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        replace_database(written.path, damaged)
+        store = make_store(f"sqlite://{written.path}")
+        try:
+            await store.open()
+            for owner in (ALICE, BOB):
+                assert (await store.head(owner)).exists
+                stored = await store.load(owner, fingerprint=MODEL)
+                assert {name: bytes(t.data) for name, t in stored.snapshot.tensors.items()} == good
+        except (CorruptMemory, FailedPrecondition):
+            refused += 1
+        finally:
+            await store.close()
+    assert refused > edits // 4
+
+
+async def test_a_full_disk_refuses_commits_keeps_reads_and_recovers_by_itself(storage):
+    store = await storage.store()
+    await write_versions(store, ALICE, 2)
+    pages = await limit_pages(store, 0)
+    await limit_pages(store, pages + 2)
+    with pytest.raises(Exhausted, match="no room"):
+        await store.commit(ALICE, step(2, memory(3)))
+    assert (await store.load(ALICE, fingerprint=MODEL)).version == 2
+    await limit_pages(store, 2**30)
+    assert isinstance(await store.commit(ALICE, step(2, memory(3))), Committed)
+
+
+async def limit_pages(store, count):
+    """Let the file grow no further than this; returns the pages it has when the count is 0."""
+
+    def limit(connection):
+        if count:
+            return connection.execute(f"PRAGMA max_page_count = {count}").fetchone()[0]
+        return connection.execute("PRAGMA page_count").fetchone()[0]
+
+    return await store._backend._database._writing.run(limit)
+
+
+async def test_a_file_locked_by_another_process_is_unavailable_and_reads_go_on(storage, monkeypatch, responsive_loop):
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
+    store = await storage.store()
+    await write_versions(store, ALICE, 1)
+    other = sqlite3.connect(storage.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="same request id"):
+        await store.commit(ALICE, step(1, small(2)))
+    assert (await store.load(ALICE, fingerprint=MODEL)).version == 1
+    other.execute("ROLLBACK")
+    other.close()
+    assert isinstance(await store.commit(ALICE, step(1, small(2))), Committed)
+
+
+async def test_too_many_waiting_calls_are_refused_rather_than_queued(storage, monkeypatch):
+    monkeypatch.setattr(database, "MAX_WAITING", 4)
+    store = await storage.store()
+    await write_versions(store, ALICE, 1)
+    results = await asyncio.gather(*(store.head(ALICE) for _ in range(20)), return_exceptions=True)
+    assert {type(result).__name__ for result in results} == {"Head", "Exhausted"}
+    assert (await store.head(ALICE)).version == 1
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_process_killed_while_it_makes_the_file_leaves_one_that_opens(tmp_path, attempt):
+    folder = tmp_path / "new"
+    url = f"sqlite://{folder}/memories.db"
+    process = subprocess.Popen([sys.executable, store_worker.__file__, url, "w"], stdout=subprocess.DEVNULL)
+    give_up = time.monotonic() + 10
+    while not folder.exists() and time.monotonic() < give_up:
+        time.sleep(0.001)
+    time.sleep(random.Random(attempt).uniform(0, 0.03))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    asyncio.run(open_once(url))
+
+
+async def open_once(url):
+    store = make_store(url)
+    await store.open()
+    await store.head(ALICE)
+    await store.close()
+
+
+async def test_processes_that_open_a_new_file_at_once_agree_on_its_key(tmp_path):
+    stores = [make_store(f"sqlite://{tmp_path}/memories.db") for _ in range(5)]
+    await asyncio.gather(*(store.open() for store in stores))
+    await write_versions(stores[0], ALICE, 1)
+    for store in stores:
+        assert (await store.load(ALICE, fingerprint=MODEL)).version == 1
+        await store.close()
+
+
+async def test_a_copy_of_the_folder_is_a_backup(tmp_path, written):
+    shutil.copytree(written.path.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
+    store = make_store(f"sqlite://{tmp_path}/copy/memories.db")
+    await store.open()
+    assert (await store.load(BOB, fingerprint=MODEL)).version == 3
+    await store.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://relative.db", "mysql://x", "", "sqlite:///a/"])
+def test_a_url_that_names_no_store_is_refused(url):
+    with pytest.raises(InvalidRequest, match="memory"):
+        make_store(url)
+
+
+async def test_a_closed_store_says_so(storage):
+    store = await storage.store()
+    await store.close()
+    with pytest.raises(HopeError, match="closed"):
+        await store.head(ALICE)
