@@ -14,6 +14,10 @@ MAX_LOGPROBS = 20
 MAX_CHOICES = 16
 MAX_LOGIT_BIAS = 1024
 MAX_REQUEST_ID = 64
+MAX_SESSION_ID = 128
+MAX_USER_ID = 256
+MAX_PRIORITY = 100
+MAX_CONTINUATIONS = 256
 MAX_SEED = 2**63 - 1
 
 
@@ -29,6 +33,13 @@ class OnMissing(enum.Enum):
 
     BASE = "base"
     FAIL = "fail"
+
+
+class Learn(enum.Enum):
+    """What a memory learns from a generation, once the answer was sent."""
+
+    USER_TURNS = "user_turns"
+    WHOLE_EXCHANGE = "whole_exchange"
 
 
 class AdaptMode(enum.Enum):
@@ -127,19 +138,27 @@ class Owner:
     tenant: str
     user: str
 
+    def __post_init__(self) -> None:
+        check_name("user_id", self.user, MAX_USER_ID)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
     """Tokens to continue. ``owner`` None is the plain model; ``deadline`` is on the ``time.monotonic`` clock."""
 
     prompt: tuple[int, ...]
-    sampling: SamplingParams = SamplingParams()
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     owner: Owner | None = None
-    memory: MemoryChoice = MemoryChoice()
+    memory: MemoryChoice = field(default_factory=MemoryChoice)
     session_id: str = ""
     request_id: str = ""
     priority: int = 0
     deadline: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_name("session_id", self.session_id, MAX_SESSION_ID, required=False)
+        check_name("request_id", self.request_id, MAX_REQUEST_ID, required=False)
+        check_range("priority", self.priority, -MAX_PRIORITY, MAX_PRIORITY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +175,8 @@ class AdaptOptions:
         check_range("options.learning_rate_scale", self.learning_rate_scale, 0.0, 10.0)
         check_range("options.passes", self.passes, 1, 16)
         check_range("options.max_update_norm", self.max_update_norm, 0.0, 1e6)
+        if len(set(self.levels)) < len(self.levels):
+            raise InvalidRequest("options.levels", f"{list(self.levels)} names a level twice; name each once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +186,11 @@ class Source:
     id: str = ""
     uri: str = ""
     time: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("source.id (characters)", len(self.id), 0, 256)
+        check_range("source.uri (characters)", len(self.uri), 0, 2048)
+        check_range("source.time", self.time, 0.0, 1e11)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,9 +202,14 @@ class AdaptRequest:
     tokens: tuple[int, ...]
     payload_digest: str
     expected_version: int | None = None
-    options: AdaptOptions = AdaptOptions()
-    source: Source = Source()
+    options: AdaptOptions = field(default_factory=AdaptOptions)
+    source: Source = field(default_factory=Source)
     deadline: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_name("request_id", self.request_id, MAX_REQUEST_ID)
+        if self.expected_version is not None:
+            check_range("expected_version", self.expected_version, 0, 2**62)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,8 +219,11 @@ class ScoreRequest:
     prompt: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
     owner: Owner | None = None
-    memory: MemoryChoice = MemoryChoice()
+    memory: MemoryChoice = field(default_factory=MemoryChoice)
     deadline: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_range("continuations (count)", len(self.continuations), 1, MAX_CONTINUATIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +259,7 @@ class Started:
 
     memory_version: int
     session: SessionOutcome = SessionOutcome.NONE
+    request_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +284,24 @@ class Ended:
 
 
 GenerateEvent = Started | Delta | Ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One answer, complete."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    ended: Ended
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """A complete generation; ``choices`` by index."""
+
+    started: Started
+    choices: tuple[Choice, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,3 +427,14 @@ def check_range(name: str, value: float, low: float, high: float, *, open_low: b
     if not within:  # also true of NaN, which passes any single comparison the other way round
         bracket = "(" if open_low else "["
         raise InvalidRequest(name, f"{value} is outside {bracket}{low}, {high}]; choose a value within it")
+
+
+def check_name(name: str, value: str, limit: int, *, required: bool = True) -> None:
+    """Refuse an id that is too long, holds control characters, or is empty though it must not be.
+
+    Raises:
+        InvalidRequest: naming field, value and limit.
+    """
+    check_range(f"{name} (characters)", len(value), int(required), limit)
+    if not value.isprintable():
+        raise InvalidRequest(name, f"{value!r} holds unprintable characters; use letters, digits and punctuation")

@@ -1,0 +1,212 @@
+"""The server's one TOML file, the few environment variables, and the flags that go before both."""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+ENVIRONMENT = {
+    "HOPE_LISTEN": "server.listen",
+    "HOPE_METRICS_LISTEN": "server.metrics_listen",
+    "HOPE_CHECKPOINT": "model.checkpoint",
+    "HOPE_MEMORY": "memory.url",
+}
+"""Variables that replace keys of the file. HOPE_CONFIG names the file itself, HOPE_TARGET the server for clients."""
+
+
+class ConfigError(ValueError):
+    """The configuration names an unknown key or a value that is not allowed."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Both ends are allowed; NaN and infinity never are."""
+
+    low: float
+    high: float
+
+
+Seconds = Annotated[float, Range(0.0, 86_400.0)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file; checks every number against the range in its annotation."""
+
+    def __post_init__(self) -> None:
+        for name, limits in _ranges(type(self)).items():
+            value = getattr(self, name)
+            if not (limits.low <= value <= limits.high and math.isfinite(value)):
+                raise ValueError(f"{name} is {value}; choose a value in [{limits.low:g}, {limits.high:g}]")
+
+
+class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gRPC face."""
+
+    listen: str = "127.0.0.1:50051"
+    metrics_listen: str = "127.0.0.1:9464"
+    reflection: bool = True
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_message_bytes: Annotated[int, Range(1024, 2**28)] = 2**20
+    max_concurrent_calls: Annotated[int, Range(1, 100_000)] = 1024
+    max_background_learning: Annotated[int, Range(1, 100_000)] = 256
+    write_timeout_seconds: Annotated[float, Range(0.01, 3600.0)] = 30.0
+    drain_seconds: Seconds = 30.0
+    liveness_seconds: Annotated[float, Range(0.1, 3600.0)] = 30.0
+    keepalive_seconds: Annotated[float, Range(1.0, 7200.0)] = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("listen", "metrics_listen"):
+            parse_address(getattr(self, name), name)
+
+
+class ModelConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which checkpoint is served, and where it runs."""
+
+    checkpoint: Path = Path("checkpoints/hope-demo")
+    device: str = "auto"
+
+
+class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the engine may hold and batch."""
+
+    deterministic: bool = False
+    max_slots: Annotated[int, Range(1, 65_536)] = 64
+    max_batch_tokens: Annotated[int, Range(1, 2**20)] = 2048
+    max_queue_tokens: Annotated[int, Range(1, 2**31)] = 2**20
+    max_prompt_tokens: Annotated[int, Range(1, 2**24)] = 65_536
+    max_adapt_tokens: Annotated[int, Range(2, 2**24)] = 65_536
+    max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**30
+    session_ttl_seconds: Annotated[float, Range(1.0, 3.2e7)] = 86_400.0
+
+
+class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where memories rest. An empty url is the default file below the user's data folder."""
+
+    url: str = ""
+
+
+class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    server: ServerConfig = msgspec.field(default_factory=ServerConfig)
+    model: ModelConfig = msgspec.field(default_factory=ModelConfig)
+    engine: EngineConfig = msgspec.field(default_factory=EngineConfig)
+    memory: MemoryConfig = msgspec.field(default_factory=MemoryConfig)
+
+
+def load_config(
+    path: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """The configuration: defaults, then the file, then the environment, then ``overrides``.
+
+    Args:
+        path: the file; None means the one that HOPE_CONFIG names, or none at all.
+        overrides: values by dotted key, such as ``{"server.listen": "0.0.0.0:50051"}``; None values are left out.
+        environ: stands in for ``os.environ``.
+
+    Raises:
+        ConfigError: naming file, key, value and what is allowed.
+    """
+    environ = os.environ if environ is None else environ
+    path = path or (Path(environ["HOPE_CONFIG"]) if environ.get("HOPE_CONFIG") else None)
+    tree = _read(path) if path else {}
+    origin = str(path) if path else "configuration"
+    _refuse_unknown(tree, Config, origin)
+    for variable, key in ENVIRONMENT.items():
+        if environ.get(variable):
+            _put(tree, key, environ[variable])
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            _put(tree, key, value)
+    if not tree.get("memory", {}).get("url"):
+        _put(tree, "memory.url", default_memory_url(environ))
+    try:
+        return msgspec.convert(tree, Config, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin}: {_explained(error, tree)}") from error
+
+
+def default_memory_url(environ: Mapping[str, str]) -> str:
+    """SQLite below XDG_DATA_HOME, or ~/.local/share."""
+    home = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return f"sqlite://{home.absolute() / 'hope-serve' / 'memory.db'}"
+
+
+def default_target(environ: Mapping[str, str] | None = None) -> str:
+    """The server that clients call when none is named."""
+    environ = os.environ if environ is None else environ
+    return environ.get("HOPE_TARGET") or "127.0.0.1:50051"
+
+
+def parse_address(text: str, name: str) -> tuple[str, int]:
+    """Host and port of ``host:port``; port 0 is any free one.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError(f"{name} is {text!r}; write host:port with a port in [0, 65535], such as 127.0.0.1:50051")
+    return host.strip("[]"), int(port)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _refuse_unknown(tree: Mapping[str, Any], section: type[Section], origin: str, prefix: str = "") -> None:
+    hints = get_type_hints(section)
+    for key, value in tree.items():
+        if key not in hints:
+            raise ConfigError(f"{origin}: {prefix}{key} is unknown; allowed here: {', '.join(sorted(hints))}")
+        if isinstance(hints[key], type) and issubclass(hints[key], Section):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{origin}: {prefix}{key} is {value!r}; it is a table: write [{prefix}{key}]")
+            _refuse_unknown(value, hints[key], origin, f"{prefix}{key}.")
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    section, _, name = key.partition(".")
+    tree.setdefault(section, {})[name] = value
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value).expanduser()
+    raise ValueError(f"{value!r} is not a {kind.__name__}")
+
+
+def _explained(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
+    message, _, at = str(error).partition(" - at `$")
+    section, _, name = at.strip(".`").partition(".")
+    if not name:
+        return f"{section}.{message}"
+    hint = get_type_hints(get_type_hints(Config)[section])[name]
+    allowed = f"; choose one of {', '.join(get_args(hint))}" if get_origin(hint) is Literal else ""
+    return f"{section}.{name} is {tree[section][name]!r}: {message}{allowed}"
+
+
+def _ranges(section: type[Section]) -> dict[str, Range]:
+    hints = get_type_hints(section, include_extras=True)
+    return {
+        name: note
+        for name, hint in hints.items()
+        if get_origin(hint) is Annotated
+        for note in get_args(hint)
+        if isinstance(note, Range)
+    }
