@@ -148,7 +148,7 @@ def segment_gradient(
     paired = tuple(Delta(*leaves[i : i + 2]) for i in range(0, len(leaves), 2))
     with torch.enable_grad():
         hidden, after = model(inputs, state, consumed=consumed, deltas=paired)
-        nll = F.cross_entropy(model.logits(hidden).flatten(0, 1).float(), targets.flatten(), reduction="none")
+        nll = F.cross_entropy(model.logits(hidden).flatten(0, 1), targets.flatten(), reduction="none")
         nll = nll.view_as(targets)
         weight = model.learning_weight(hidden)
         weight = weight if mask is None else weight * mask
