@@ -6,16 +6,13 @@ Equation numbers are those of "Nested Learning" (arXiv 2512.24695).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor
-
-# eta / g grows as the chunk's decay g shrinks; exp(-60) keeps it, and its products, inside fp32.
-MAX_CHUNK_DECAY = 60.0
 
 MEMORIES = ("key", "value", "eta", "alpha", "memory")
 RESIDUAL = ("key", "value", "memory")
@@ -30,7 +27,6 @@ class TitansRule:
         memory_chunk_size: the same for the memory that is read; 0 means ``chunk_size``.
         eta_max: upper end of the write rate, eta = eta_max * sigmoid(gate).
         alpha_min: lower end of the retention, alpha = alpha_min + (1 - alpha_min) * sigmoid(gate).
-            Above zero it bounds the product of a chunk's alphas, which fp32 could otherwise underflow.
         causal: True reads every write before the token (Eq 86); False only the snapshot (Eq 90).
         retain_delta: True decays only what was learned online; False the initial state too.
         dgd_hidden: for MLP memories, the delta rule for W1 as well, keyed by its hidden activation.
@@ -52,11 +48,6 @@ class TitansRule:
             raise ValueError(f"eta_max is {self.eta_max}; it must lie in (0, 2]")
         if not 0 <= self.alpha_min < 1:
             raise ValueError(f"alpha_min is {self.alpha_min}; it must lie in [0, 1)")
-        if self.alpha_min and -math.log(self.alpha_min) * max(self.chunk_sizes) > MAX_CHUNK_DECAY:
-            raise ValueError(
-                f"alpha_min {self.alpha_min} over a chunk of {max(self.chunk_sizes)} decays by more than "
-                f"exp(-{MAX_CHUNK_DECAY:g}), which fp32 cannot hold: raise alpha_min or shorten the chunk"
-            )
 
     @property
     def chunk_sizes(self) -> tuple[int, ...]:
@@ -97,32 +88,57 @@ class MlpWeights:
 class LinearState:
     """One clock of a head's single matrix (kernels/hope_kernels/titans_chunk/README.md derives it).
 
-    After t rows the memory is ``g (matrix - U^T K)``. The last row of ``ring_u`` is *open*: it holds
-    p = beta k + (eta / g)(k - v), and its product with ``matrix`` is taken when ``matrix`` is next read.
+    Token s of a chunk writes one row: ``M_s = alpha_s M_{s-1} - k_s w_s^T``. Until the chunk ends the rows wait in
+    a ring and ``matrix`` stays as it was. The last row in ``ring_w`` is *open*: it holds
+    p = eta (g k + k - v), g the decay before it, and p's product with ``matrix`` is taken when ``matrix`` is next read.
     So a token needs one read of ``matrix``: the open row shares it with the next token's x and q.
 
-    matrix: [B, H, D, D], the snapshot at the chunk's start; ring_k, ring_u: [B, H, C, D], zero from ``position`` on;
-    ring_gate: [B, H, 2] = (beta of the open row, decay g of the open chunk); position: [B] int32, rows in the ring.
+    The first axis is the sequence, or the slot of a pool; slot 0 of a pool is the null slot, which nothing reads
+    or writes.
+
+    matrix: [B, H, D, D], input axis first: read as ``x @ matrix``; the snapshot at the chunk's start.
+    ring_k, ring_w: [B, H, C, D]; ring_gate: [B, H, C, 2] = (eta, log of the decay from the chunk's start to after
+    the row); all zero from ``position`` on. position: [B, H] int32, rows in the ring.
     """
 
     matrix: Tensor
     ring_k: Tensor
-    ring_u: Tensor
+    ring_w: Tensor
     ring_gate: Tensor
     position: Tensor
 
     @classmethod
-    def fresh(cls, batch: int, weights: LinearWeights, chunk_size: int) -> Self:
-        """A memory that has learned nothing, on the device and in the dtype of ``weights``."""
-        like, (heads, size, _) = weights.key, weights.key.shape
-        gate = like.new_zeros(batch, heads, 2)
-        gate[..., 1] = 1.0
+    def fresh(
+        cls,
+        batch: int,
+        weights: LinearWeights,
+        chunk_size: int,
+        *,
+        dtype: torch.dtype | None = None,
+        ring_dtype: torch.dtype | None = None,
+    ) -> Self:
+        """A memory that has learned nothing, on the device of ``weights``.
+
+        Args:
+            batch: sequences, or slots of a pool.
+            dtype: of the matrix; None takes that of ``weights``.
+            ring_dtype: of the ring's rows; None takes ``dtype``.
+
+        Raises:
+            ValueError: a matrix in bfloat16, which loses more than 1 % of what it holds by being rounded once a chunk.
+        """
+        heads, size, _ = weights.key.shape
+        dtype = dtype or weights.key.dtype
+        if dtype is torch.bfloat16:
+            raise ValueError("dtype is bfloat16, too coarse for a state that is rounded at every chunk: take float16")
+        zeros = partial(torch.zeros, device=weights.key.device)
+        gate_dtype = torch.float64 if dtype is torch.float64 else torch.float32
         return cls(
-            matrix=like.new_zeros(batch, heads, size, size),
-            ring_k=like.new_zeros(batch, heads, chunk_size, size),
-            ring_u=like.new_zeros(batch, heads, chunk_size, size),
-            ring_gate=gate,
-            position=torch.zeros(batch, dtype=torch.int32, device=like.device),
+            matrix=zeros(batch, heads, size, size, dtype=dtype),
+            ring_k=zeros(batch, heads, chunk_size, size, dtype=ring_dtype or dtype),
+            ring_w=zeros(batch, heads, chunk_size, size, dtype=ring_dtype or dtype),
+            ring_gate=zeros(batch, heads, chunk_size, 2, dtype=gate_dtype),
+            position=zeros(batch, heads, dtype=torch.int32),
         )
 
     def with_(self, **changes: Tensor) -> Self:

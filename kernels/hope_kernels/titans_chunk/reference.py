@@ -71,7 +71,7 @@ def _span(
 ) -> tuple[Tensor, Clocks]:
     """Tokens that cross no chunk boundary of either clock."""
     clocks = tuple(close_open_row(clock) if at else clock for clock, at in zip(clocks, positions, strict=True))
-    k, v, eta, alpha = project(x, x @ clocks[0].matrix.mT, weights, rule)
+    k, v, eta, alpha = project(x, x @ clocks[0].matrix, weights, rule)
     if lengths is not None:
         padding = (torch.arange(x.shape[2], device=x.device) >= lengths[:, None])[:, None]
         eta, alpha = eta.masked_fill(padding, 0.0), alpha.masked_fill(padding, 1.0)
@@ -93,39 +93,46 @@ def project(
     return k, v, rule.eta_max * gates[..., 0], rule.alpha_min + (1 - rule.alpha_min) * gates[..., 1]
 
 
+def log_alpha(alpha: Tensor) -> Tensor:
+    """log alpha of a retention that may have underflowed to zero, which erases all the same."""
+    return alpha.clamp(min=torch.finfo(alpha.dtype).tiny).log()
+
+
 def read_memory(q: Tensor, writes: _Writes, weights: LinearWeights, rule: TitansRule) -> Tensor:
     """M_memory,t-1(q_t): through the rows before t (causal) or through the snapshot alone."""
-    learned = q @ writes.before.matrix.mT
+    learned = q @ writes.before.matrix
     if rule.causal:
-        seen = torch.tril(q @ writes.all_k.mT, writes.at - 1)
-        learned = writes.decay_before[..., None] * (learned - seen @ writes.all_u)
+        seen = (q @ writes.all_k.mT) * writes.shrunk()
+        learned = writes.decay_before.exp()[..., None] * learned - seen @ writes.all_w
     return (q + learned) @ weights.memory.mT
 
 
 class _Writes:
-    """The rows that T tokens add to one clock's ring of ``at`` closed rows."""
+    """The rows that T tokens add to one clock's ring of ``at`` closed rows; decays are logs."""
 
     def __init__(self, before: LinearState, at: int, k: Tensor, v: Tensor, eta: Tensor, alpha: Tensor) -> None:
-        self.before, self.at, self.k = before, at, k
-        decay = before.ring_gate[..., 1:]
-        # exp(sum log) and not cumprod: its second derivative needs no test for zeros on the host.
-        self.decay = decay * torch.exp(torch.log(alpha).cumsum(-1))
-        self.decay_before = torch.cat([decay, self.decay[..., :-1]], -1)
-        self.beta = eta / alpha
-        free = (eta / self.decay)[..., None] * (k - v)
-        self.open = self.beta[..., None] * k + free
-        self.u = self._solve(self.open @ before.matrix.mT + free)
+        self.before, self.at, self.k, self.eta = before, at, k, eta
+        old = before.ring_gate[:, :, :at, 1]
+        start = old[..., -1:] if at else torch.zeros_like(alpha[..., :1])
+        new = start + log_alpha(alpha).cumsum(-1)
+        self.decay = torch.cat([old, new], -1)
+        self.decay_before = torch.cat([start, new[..., :-1]], -1)
+        free = eta[..., None] * (k - v)
+        self.open = (eta * self.decay_before.exp())[..., None] * k + free
         self.all_k = torch.cat([before.ring_k[:, :, :at], k], 2)
-        self.all_u = torch.cat([before.ring_u[:, :, :at], self.u], 2)
+        self.w = self._solve(self.open @ before.matrix + free)
+        self.all_w = torch.cat([before.ring_w[:, :, :at], self.w], 2)
+
+    def shrunk(self) -> Tensor:
+        """[B, H, T, at + T]: how much of each row's write is left just before each token; 0 from the token on."""
+        later = torch.ones(self.k.shape[2], self.all_k.shape[2], dtype=torch.bool, device=self.k.device).triu(self.at)
+        return (self.decay_before[..., None] - self.decay[..., None, :]).masked_fill(later, -torch.inf).exp()
 
     def _solve(self, rows: Tensor) -> Tensor:
         """Forward substitution through the closed rows, then through the new ones."""
-        beta = self.beta[..., None]
-        if self.at:
-            old_k, old_u = self.before.ring_k[:, :, : self.at], self.before.ring_u[:, :, : self.at]
-            rows = rows - beta * (self.k @ old_k.mT) @ old_u
-        lower = torch.tril(beta * (self.k @ self.k.mT), -1)
-        solved: Tensor = torch.linalg.solve_triangular(lower, rows, upper=False, unitriangular=True)
+        mix = self.eta[..., None] * (self.k @ self.all_k.mT) * self.shrunk()
+        rows = rows - mix[..., : self.at] @ self.before.ring_w[:, :, : self.at]
+        solved: Tensor = torch.linalg.solve_triangular(mix[..., self.at :], rows, upper=False, unitriangular=True)
         return solved
 
     def state_after(self) -> LinearState:
@@ -133,13 +140,13 @@ class _Writes:
         before, tokens = self.before, self.k.shape[2]
         if self.at + tokens == before.ring_k.shape[2]:
             return self._moved()
-        rows_u = torch.cat([self.all_u[:, :, :-1], self.open[:, :, -1:]], 2)
+        rows_w = torch.cat([self.all_w[:, :, :-1], self.open[:, :, -1:]], 2)
         pad = (0, 0, 0, before.ring_k.shape[2] - self.at - tokens)
         return LinearState(
             matrix=before.matrix,
             ring_k=F.pad(self.all_k, pad),
-            ring_u=F.pad(rows_u, pad),
-            ring_gate=torch.stack([self.beta[..., -1], self.decay[..., -1]], -1),
+            ring_w=F.pad(rows_w, pad),
+            ring_gate=F.pad(self._gates(), pad),
             position=before.position + tokens,
         )
 
@@ -149,29 +156,32 @@ class _Writes:
         row = torch.arange(size, device=self.k.device)[:, None]
         end = (self.at + lengths)[:, None, None, None]
         pad = (0, 0, 0, size - self.at - tokens)
-        opened = F.pad(torch.cat([self.before.ring_u[:, :, : self.at], self.open], 2), pad)
-        rows_u = torch.where(row == end - 1, opened, F.pad(self.all_u, pad))
-        last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, self.beta.shape[1], 1)
-        gate = torch.stack([self.beta.gather(2, last)[..., 0], self.decay[..., -1]], -1)
+        opened = F.pad(torch.cat([self.before.ring_w[:, :, : self.at], self.open], 2), pad)
+        rows_w = torch.where(row == end - 1, opened, F.pad(self.all_w, pad))
         state = LinearState(
             matrix=self.before.matrix,
             ring_k=F.pad(self.all_k, pad).masked_fill(row >= end, 0.0),
-            ring_u=rows_u.masked_fill(row >= end, 0.0),
-            ring_gate=gate,
-            position=self.before.position + lengths.to(self.before.position.dtype),
+            ring_w=rows_w.masked_fill(row >= end, 0.0),
+            ring_gate=F.pad(self._gates(), pad).masked_fill(row >= end, 0.0),
+            position=self.before.position + lengths[:, None].to(self.before.position.dtype),
         )
         if self.at + tokens < size:
             return state
         return _where(self.at + lengths == size, self._moved(), state)
 
+    def _gates(self) -> Tensor:
+        eta = torch.cat([self.before.ring_gate[:, :, : self.at, 0], self.eta], -1)
+        return torch.stack([eta, self.decay], -1)
+
     def _moved(self) -> LinearState:
         """The clock after a whole chunk: one write of the matrix, an empty ring."""
-        before, beta = self.before, self.beta[..., -1]
+        before, end = self.before, self.decay[..., -1:]
+        left = (end - self.decay).exp()[..., None]
         return LinearState(
-            matrix=self.decay[..., -1, None, None] * (before.matrix - self.all_u.mT @ self.all_k),
+            matrix=end[..., None].exp() * before.matrix - self.all_k.mT @ (left * self.all_w),
             ring_k=torch.zeros_like(before.ring_k),
-            ring_u=torch.zeros_like(before.ring_u),
-            ring_gate=torch.stack([torch.zeros_like(beta), torch.ones_like(beta)], -1),
+            ring_w=torch.zeros_like(before.ring_w),
+            ring_gate=torch.zeros_like(before.ring_gate),
             position=torch.zeros_like(before.position),
         )
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hope_kernels.layout import MEMORIES, RESIDUAL, LinearWeights, MemoriesState, MlpWeights, TitansRule
+from hope_kernels.titans_chunk.reference import log_alpha
 
 Matrices = tuple[Tensor, ...]
 Clocks = tuple[MemoriesState, ...]
@@ -126,7 +127,7 @@ def rank_one_factors(name: str, k: Tensor, v: Tensor, whole: Matrices) -> list[t
 
 
 class _Ring:
-    """One clock's rows with T new ones, and what the snapshot makes of them."""
+    """One clock's rows with T new ones, and what the snapshot makes of them; decays are logs."""
 
     def __init__(self, clock: MemoriesState, at: int, k: Tensor, v: Tensor, gates: Tensor) -> None:
         self.clock, self.at = clock, at
@@ -134,21 +135,26 @@ class _Ring:
         self.v = torch.cat([clock.ring_v[:, :, :at], v], 2)
         self.gates = torch.cat([clock.ring_gate[:, :, :at], gates], 2)
         self.eta, alpha = self.gates.unbind(-1)
-        self.decay = torch.exp(torch.log(alpha).cumsum(-1))
-        self.beta = self.eta / alpha
+        self.decay = log_alpha(alpha).cumsum(-1)
+        self.decay_before = F.pad(self.decay[..., :-1], (1, 0))
+
+    def shrunk(self) -> Tensor:
+        """[B, H, N, N]: how much of each row's write is left just before each row; 0 from the row itself on."""
+        later = torch.ones(self.k.shape[2], self.k.shape[2], dtype=torch.bool, device=self.k.device).triu()
+        return (self.decay_before[..., None] - self.decay[..., None, :]).masked_fill(later, -torch.inf).exp()
 
     def rows(self, matrix: Tensor, gradient: Tensor, x: Tensor, *, delta_rule: bool) -> Tensor:
-        """U of ``matrix_t = g_t (matrix - sum_{s<=t} U_s x_s^T)``."""
-        free = (self.eta / self.decay)[..., None] * gradient
+        """w of ``matrix_t = alpha_t matrix_{t-1} - w_t x_t^T``."""
+        eta = self.eta[..., None]
         if not delta_rule:
-            return free
-        beta = self.beta[..., None]
-        lower = torch.tril(beta * (x @ x.mT), -1)
-        solved: Tensor = torch.linalg.solve_triangular(lower, beta * (x @ matrix.mT) + free, upper=False, unitriangular=True)
+            return eta * gradient
+        lower = eta * (x @ x.mT) * self.shrunk()
+        free = eta * (self.decay_before.exp()[..., None] * (x @ matrix.mT) + gradient)
+        solved: Tensor = torch.linalg.solve_triangular(lower, free, upper=False, unitriangular=True)
         return solved
 
     def written(self, name: str, whole: Matrices, rule: TitansRule) -> list[tuple[Tensor, Tensor]]:
-        """(U, X) of each matrix of memory ``name``."""
+        """(w, X) of each matrix of memory ``name``."""
         factors = rank_one_factors(name, self.k, self.v, whole)
         return [
             (self.rows(matrix, g, x, delta_rule=i == 0 or rule.dgd_hidden), x)
@@ -167,11 +173,12 @@ class _Ring:
                 ring_gate=F.pad(self.gates, pad),
                 position=clock.position + (self.k.shape[2] - self.at),
             )
-        decay = self.decay[..., -1, None, None]
+        end = self.decay[..., -1:]
+        left = (end - self.decay).exp()[..., None]
         matrices = {
             name: tuple(
-                decay * (m - u.mT @ x)
-                for m, (u, x) in zip(clock.matrices[name], self.written(name, whole[name], rule), strict=True)
+                end[..., None].exp() * m - (left * w).mT @ x
+                for m, (w, x) in zip(clock.matrices[name], self.written(name, whole[name], rule), strict=True)
             )
             for name in clock.matrices
         }
@@ -188,11 +195,11 @@ def _read(q: Tensor, ring: _Ring, initial: Matrices, whole: Matrices, rule: Tita
     """M_memory,t-1(q_t): through the rows before t (causal) or through the snapshot alone."""
     if not rule.causal:
         return apply_memory(q, whole, residual=True)
-    start = torch.ones_like(ring.decay[..., :1])
-    decay = torch.cat([start, ring.decay], -1)[..., ring.at : -1, None]
+    new = slice(ring.at, None)
+    decay, shrunk = ring.decay_before[..., new].exp()[..., None], ring.shrunk()[..., new, :]
 
-    def seen(z: Tensor, i: int, u: Tensor, x: Tensor) -> Tensor:
-        moved = decay * (z @ ring.clock.matrices["memory"][i].mT - torch.tril(z @ x.mT, ring.at - 1) @ u)
+    def seen(z: Tensor, i: int, w: Tensor, x: Tensor) -> Tensor:
+        moved = decay * (z @ ring.clock.matrices["memory"][i].mT) - ((z @ x.mT) * shrunk) @ w
         return moved + z @ initial[i].mT if rule.retain_delta else moved
 
     written = ring.written("memory", whole, rule)

@@ -11,29 +11,37 @@ from hope_kernels.layout import LinearState
 def close_open_row(state: LinearState, read: Tensor | None = None) -> LinearState:
     """Finish the ring's open row; a state whose ring is empty comes back unchanged in value.
 
-    With p the open row, z = p - beta k its part that no memory touches and n its index:
-    ``U_n = matrix p + z - sum_{s<n} beta (k_n . k_s) U_s`` (one line of the forward substitution).
+    With p the open row, n its index and g_s the decay after row s:
+    ``w_n = p matrix + p - eta g_{n-1} k_n - eta sum_{s<n} (k_n . k_s) (g_{n-1} / g_s) w_s``.
 
     Args:
         state: tensors over [B].
-        read: [B, H, D], ``matrix @ p`` when the caller has it already.
+        read: [B, H, D], ``p @ matrix`` when the caller has it already.
     """
-    last = (state.position.long() - 1).clamp(min=0)[:, None, None, None]
-    index = last.expand(-1, *state.ring_k.shape[1:2], 1, state.ring_k.shape[-1])
-    k = state.ring_k.gather(2, index)
-    p = state.ring_u.gather(2, index)
-    beta = state.ring_gate[..., :1, None]
+    last = (state.position.long() - 1).clamp(min=0)[..., None]
+    index = last[..., None].expand(-1, -1, 1, state.ring_k.shape[-1])
+    k, p = state.ring_k.gather(2, index), state.ring_w.gather(2, index)
+    eta = state.ring_gate[..., 0].gather(2, last)[..., None]
+    decay = log_decay_before(state)[..., None]
     if read is None:
-        read = (state.matrix @ p.mT)[..., 0]
-    before = torch.arange(state.ring_k.shape[2], device=k.device) < last
-    mix = (beta * (k @ state.ring_k.mT)).masked_fill(~before, 0.0)
-    row = read[..., None, :] + p - beta * k - mix @ state.ring_u
-    row = torch.where(state.position[:, None, None, None] > 0, row, p)
-    return state.with_(ring_u=state.ring_u.scatter(2, index, row))
+        read = (p @ state.matrix)[:, :, 0]
+    rows = torch.arange(state.ring_k.shape[2], device=k.device)
+    shrunk = (decay - state.ring_gate[..., 1]).masked_fill(rows >= last, -torch.inf).exp()
+    mix = eta * (k @ state.ring_k.mT) * shrunk[..., None, :]
+    row = read[..., None, :] + p - eta * decay[..., None].exp() * k - mix @ state.ring_w
+    row = torch.where(state.position[..., None, None] > 0, row, p)
+    return state.with_(ring_w=state.ring_w.scatter(2, index, row))
+
+
+def log_decay_before(state: LinearState) -> Tensor:
+    """[B, H]: log of the decay from the chunk's start to just before the open row."""
+    last = state.position.long()[..., None] - 1
+    before = state.ring_gate[..., 1].gather(2, (last - 1).clamp(min=0))
+    return before.masked_fill(last < 1, 0.0)[..., 0]
 
 
 def titans_commit_reference(state: LinearState) -> LinearState:
-    """Write a full ring into the matrix and start an empty one: ``matrix <- g (matrix - U^T K)``.
+    """Write a full ring into the matrix and start an empty one: ``matrix <- g_C matrix - sum_s (g_C / g_s) k_s w_s^T``.
 
     Args:
         state: tensors over [B], every position equal to the chunk size.
@@ -41,13 +49,12 @@ def titans_commit_reference(state: LinearState) -> LinearState:
     Source: arXiv 2512.24695, Eqs 90-93 for a whole chunk; the one-matrix form of titans_chunk/README.md.
     """
     closed = close_open_row(state)
-    decay = state.ring_gate[..., 1, None, None]
-    gate = torch.zeros_like(state.ring_gate)
-    gate[..., 1] = 1.0
+    log_decay = state.ring_gate[..., 1]
+    shrunk = (log_decay[..., -1:] - log_decay).exp()[..., None]
     return LinearState(
-        matrix=decay * (state.matrix - closed.ring_u.mT @ closed.ring_k),
+        matrix=log_decay[..., -1, None, None].exp() * state.matrix - closed.ring_k.mT @ (shrunk * closed.ring_w),
         ring_k=torch.zeros_like(state.ring_k),
-        ring_u=torch.zeros_like(state.ring_u),
-        ring_gate=gate,
+        ring_w=torch.zeros_like(state.ring_w),
+        ring_gate=torch.zeros_like(state.ring_gate),
         position=torch.zeros_like(state.position),
     )

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
-from hope_kernels.titans_chunk.reference import project
+from hope_kernels.titans_chunk.reference import log_alpha, project
+from hope_kernels.titans_commit.reference import close_open_row
 
 
 def titans_decode_reference(
@@ -33,32 +34,35 @@ def titans_decode_reference(
     learned = reads[-1][1]
     if rule.causal:
         memory = clocks[-1]
-        rows = (q[:, :, None] @ memory.ring_k.mT) @ memory.ring_u
-        learned = memory.ring_gate[..., 1:] * (learned - rows[:, :, 0])
+        decay = _log_decay(memory)[..., None]
+        seen = (decay - memory.ring_gate[..., 1]).exp() * (q[:, :, None] @ memory.ring_k.mT)[:, :, 0]
+        learned = decay.exp() * learned - (seen[:, :, None] @ memory.ring_w)[:, :, 0]
     for clock in clocks:
         _append(clock, k, v, eta, alpha)
     return ((q + learned)[:, :, None] @ weights.memory.mT)[:, :, 0]
 
 
 def _read_and_close(clock: LinearState, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """matrix @ x and matrix @ q, [B, H, D] each, while the ring's open row is closed with the same pass."""
-    rows = torch.arange(len(x), device=x.device)
-    last = (clock.position.long() - 1).clamp(min=0)
-    k, p, beta = clock.ring_k[rows, :, last], clock.ring_u[rows, :, last], clock.ring_gate[..., :1]
-    reads = torch.stack([x, q, p], -2) @ clock.matrix.mT
-    mix = beta[..., None] * (k[:, :, None] @ clock.ring_k.mT)
-    mix[rows, :, 0, last] = 0.0  # the open row itself; later rows are zero
-    closed = reads[..., 2, :] + p - beta * k - (mix @ clock.ring_u)[:, :, 0]
-    clock.ring_u[rows, :, last] = torch.where(clock.position[:, None, None] > 0, closed, p)
+    """x @ matrix and q @ matrix, [B, H, D] each, while the ring's open row is closed with the same pass."""
+    last = (clock.position.long() - 1).clamp(min=0)[..., None, None].expand(-1, -1, 1, x.shape[-1])
+    p = clock.ring_w.gather(2, last)[:, :, 0]
+    reads = torch.stack([x, q, p], -2) @ clock.matrix
+    clock.ring_w.copy_(close_open_row(clock, reads[..., 2, :]).ring_w)
     return reads[..., 0, :], reads[..., 1, :]
+
+
+def _log_decay(clock: LinearState) -> Tensor:
+    """[B, H]: log of the decay since the chunk's start."""
+    at = clock.position.long()[..., None]
+    return clock.ring_gate[..., 1].gather(2, (at - 1).clamp(min=0)).masked_fill(at == 0, 0.0)[..., 0]
 
 
 def _append(clock: LinearState, k: Tensor, v: Tensor, eta: Tensor, alpha: Tensor) -> None:
     """One open row more."""
-    rows, at = torch.arange(len(k), device=k.device), clock.position.long()
-    decay = clock.ring_gate[..., 1] * alpha
-    beta = eta / alpha
-    clock.ring_k[rows, :, at] = k
-    clock.ring_u[rows, :, at] = beta[..., None] * k + (eta / decay)[..., None] * (k - v)
-    clock.ring_gate.copy_(torch.stack([beta, decay], -1))
+    decay = _log_decay(clock)
+    opened = eta[..., None] * (decay.exp()[..., None] * k + k - v)
+    gate = torch.stack([eta, decay + log_alpha(alpha)], -1)
+    at = clock.position.long()[..., None, None]
+    for ring, row in ((clock.ring_k, k), (clock.ring_w, opened), (clock.ring_gate, gate)):
+        ring.scatter_(2, at.expand(-1, -1, 1, row.shape[-1]), row[:, :, None].to(ring.dtype))
     clock.position.add_(1)
