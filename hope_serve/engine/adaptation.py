@@ -87,15 +87,14 @@ class Adaptation:
 
     async def _teach(self, request: AdaptRequest, base: Warm | None) -> _Taught:
         before = base.learned if base else self.memories.codec.blank()
-        lesson = Lesson(self.model, request.tokens, before, request.options)
+        lesson = Lesson(self.model, request.tokens, before, request.options, self.memories.codec.rounded)
         sequence = await self.run(lesson, request)
-        learned = await asyncio.to_thread(self.memories.codec.rounded, lesson.after)
         metrics = await asyncio.to_thread(lesson.metrics)
         timings = Timings(
             queue_seconds=sequence.started_at - sequence.submitted_at,
             prefill_seconds=sequence.finished_at - sequence.started_at,
         )
-        return _Taught(learned=learned, metrics=metrics, timings=timings)
+        return _Taught(learned=lesson.after, metrics=metrics, timings=timings)
 
     async def _commit(
         self, request: AdaptRequest, head: Head, base: Warm | None, taught: _Taught

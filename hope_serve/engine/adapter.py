@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +32,20 @@ class Learned:
 class Lesson:
     """Learns a document on top of ``before``, then reads it once more to see what that changed.
 
+    ``settle`` turns what was learned into what will be kept; it is that which is read again.
     Every step is one segment, which ends where the fastest level fires; so the result depends on the document and
     the memory alone, never on who shares the engine.
     """
 
-    def __init__(self, model: HopeModel, tokens: tuple[int, ...], before: Learned, options: AdaptOptions) -> None:
-        self._model, self._tokens, self._options = model, tokens, options
+    def __init__(
+        self,
+        model: HopeModel,
+        tokens: tuple[int, ...],
+        before: Learned,
+        options: AdaptOptions,
+        settle: Callable[[Learned], Learned],
+    ) -> None:
+        self._model, self._tokens, self._options, self._settle = model, tokens, options, settle
         self.before = self.after = before
         self._passes_left = options.passes
         self._rereading = False
@@ -70,7 +79,7 @@ class Lesson:
         """Compute one segment.
 
         Raises:
-            FailedPrecondition: the update is not finite; ``before`` stands.
+            FailedPrecondition: the update is not finite, or cannot be kept; ``before`` stands.
         """
         length = self.next_length()
         device = self._model.embedding.device
@@ -144,6 +153,7 @@ class Lesson:
         if self._passes_left == 0:
             self._rereading = True
             with torch.no_grad():
+                self.after = self._settle(self.after)
                 self._read = self.after.read(self._model)
 
     @torch.no_grad()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 
 from hope_serve.api import (
     AdaptRequest,
@@ -102,7 +102,7 @@ class Engine:
         """Whether a turn with this session would resume."""
         return await self._conversations.exists(owner, session_id)
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateEvent]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent]:
         """Started, then deltas, and one Ended for each choice.
 
         Raises:
@@ -116,8 +116,9 @@ class Engine:
                 events = self._converse(request, request.owner)
             else:
                 events = self._generate(request)
-            async for event in events:
-                yield event
+            async with aclosing(events):
+                async for event in events:
+                    yield event
 
     async def adapt(self, request: AdaptRequest) -> AdaptResult:
         """Learn a document exactly once; see ``Adaptation.adapt`` for what is refused."""
@@ -138,8 +139,6 @@ class Engine:
             InvalidRequest: a field is not allowed for this model.
         """
         self._check_tokens("prompt", request.prompt, least=1, most=self.info.max_prompt_tokens)
-        if not request.continuations:
-            raise InvalidRequest("continuations", "there are none; give at least one")
         for i, continuation in enumerate(request.continuations):
             most = self.info.max_prompt_tokens - len(request.prompt)
             self._check_tokens(f"continuations[{i}]", continuation, least=1, most=most)
@@ -148,17 +147,18 @@ class Engine:
             tasks = [self._score(request, tokens, warm) for tokens in request.continuations]
             return tuple(await asyncio.gather(*tasks))
 
-    async def _generate(self, request: GenerateRequest) -> AsyncIterator[GenerateEvent]:
+    async def _generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent]:
         began = time.monotonic()
         warm = await self.memories.choose(request.owner, request.memory) if request.owner else None
         start = Start(deltas=warm.deltas if warm else None)
         generation = Generation(request, self._loop, self._tokenizer, start, prompt=list(request.prompt))
         watch = Watch(self._metrics, tier=warm.tier if warm else "none", began=began)
         yield Started(memory_version=warm.version if warm else 0)
-        async for event in generation.events():
-            yield watch.seen(event)
+        async with aclosing(generation.events()) as events:
+            async for event in events:
+                yield watch.seen(event)
 
-    async def _converse(self, request: GenerateRequest, owner: Owner) -> AsyncIterator[GenerateEvent]:
+    async def _converse(self, request: GenerateRequest, owner: Owner) -> AsyncGenerator[GenerateEvent]:
         """One turn of a conversation; its state is kept before the end is announced."""
         began = time.monotonic()
         conversation = await self._conversations.begin(request, owner)
@@ -175,10 +175,11 @@ class Engine:
             watch = Watch(self._metrics, tier=warm.tier if warm else "none", began=began)
             outcome = SessionOutcome.RESUMED if conversation.turn else SessionOutcome.FRESH
             yield Started(memory_version=version, session=outcome)
-            async for event in generation.events():
-                if isinstance(event, Ended):
-                    await self._conversations.finish(conversation, generation.sequences[0], version)
-                yield watch.seen(event)
+            async with aclosing(generation.events()) as events:
+                async for event in events:
+                    if isinstance(event, Ended):
+                        await self._conversations.finish(conversation, generation.sequences[0], version)
+                    yield watch.seen(event)
         finally:
             self._conversations.leave(conversation)
 
@@ -233,6 +234,11 @@ class Engine:
         self._check_tokens("prompt", request.prompt, least=0 if request.session_id else 1, most=most)
         self._check_ids("sampling.stop_token_ids", request.sampling.stop_token_ids)
         self._check_ids("sampling.logit_bias", (token for token, _ in request.sampling.logit_bias))
+        if request.sampling.n > self._config.max_slots:
+            raise InvalidRequest(
+                "sampling.n",
+                f"{request.sampling.n} choices need more than the {self._config.max_slots} slots; ask for fewer",
+            )
         if request.session_id and request.owner is None:
             raise InvalidRequest("session_id", "a conversation needs a user_id; set it, or leave session_id out")
         if request.session_id and request.sampling.n != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import torch
 
@@ -86,7 +86,7 @@ class Generation:
         ]
         self.sequences[0].forks = self.sequences[1:]
 
-    async def events(self) -> AsyncIterator[GenerateEvent]:
+    async def events(self) -> AsyncGenerator[GenerateEvent]:
         """Every choice's events until all have ended. Leaving early cancels the sequences within a step."""
         self._loop.submit(self.sequences[0])
         left = len(self.sequences)
@@ -94,7 +94,7 @@ class Generation:
             while left:
                 event = await self._events.get()
                 if isinstance(event, BaseException):
-                    raise as_refusal(event)
+                    raise as_refusal(event) from event
                 yield event
                 left -= isinstance(event, Ended)
         finally:

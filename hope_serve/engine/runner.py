@@ -55,15 +55,13 @@ class Runner:
     def _decode(self, sequences: list[Sequence]) -> Outcome:
         if not self._model.decodes_in_place:
             return self._feed([Piece(sequence, 1) for sequence in sequences])
-        slots = [s.slot for s in sequences]
-        rows = self._slots.rows(slots)
+        rows = self._slots.rows([s.slot for s in sequences])
         tokens = torch.tensor([s.tokens[s.num_fed] for s in sequences], device=self._model.embedding.device)
         hidden = self._model.decode(tokens, rows.state, deltas=rows.deltas)
         for sequence in sequences:
             sequence.num_fed += 1
         self._model.commit_full(rows.state, [s.consumed for s in sequences])
-        if rows.index is not None:
-            self._slots.write(slots, rows.state)
+        self._slots.write(rows, rows.state)
         return list(zip(sequences, self._model.logits(hidden).float(), strict=True))
 
     def _piece_groups(self, pieces: list[Piece]) -> Iterable[list[Piece]]:
@@ -83,13 +81,12 @@ class Runner:
 
     def _feed(self, pieces: list[Piece]) -> Outcome:
         """Feed one piece of each sequence; all stand at the same place in their chunks."""
-        slots = [piece.sequence.slot for piece in pieces]
         longest = max(piece.length for piece in pieces)
         device = self._model.embedding.device
         tokens = torch.tensor([_padded(piece, longest) for piece in pieces], device=device)
         ends = torch.tensor([piece.length for piece in pieces], device=device)
         ragged = any(piece.length != longest for piece in pieces)
-        rows = self._slots.rows(slots)
+        rows = self._slots.rows([piece.sequence.slot for piece in pieces])
         hidden, state = self._model(
             tokens,
             rows.state,
@@ -97,7 +94,7 @@ class Runner:
             lengths=ends if ragged else None,
             deltas=rows.deltas,
         )
-        self._slots.write(slots, state)
+        self._slots.write(rows, state)
         for piece, row in zip(pieces, hidden, strict=True):
             if piece.sequence.purpose is Purpose.SCORE:
                 self._score(piece, row)

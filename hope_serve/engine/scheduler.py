@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ class Plan:
 
 
 class Scheduler:
-    """Waiting and running sequences. Lives on the engine's thread, but for ``admit``, which only reads.
+    """Waiting and running sequences. Lives on the engine's thread, but for ``admit``, which callers' threads use.
 
     Args:
         max_step_tokens: prompt tokens that one step may feed besides the decoding sequences.
@@ -51,13 +52,16 @@ class Scheduler:
         self._max_queue_tokens = max_queue_tokens
         self._align = align
         self._tokens_per_second = ASSUMED_TOKENS_PER_SECOND
+        self._admitted: dict[Sequence, int] = {}
+        self._lock = threading.Lock()
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
 
     @property
     def queue_tokens(self) -> int:
-        """Tokens of work that wait to start."""
-        return sum(sequence.work for sequence in self.waiting)
+        """Tokens of work that wait to start, admitted ones on their way here included."""
+        with self._lock:
+            return sum(self._admitted.values())
 
     @property
     def idle(self) -> bool:
@@ -65,28 +69,15 @@ class Scheduler:
         return not self.waiting and not self.running
 
     def admit(self, sequence: Sequence) -> None:
-        """Refuse what cannot be served in time or would overfill the queue.
+        """Count a sequence in, or refuse what cannot be served in time or would overfill the queue.
 
         Raises:
             Exhausted: the queue is full.
             DeadlineExceeded: the queue ahead and the work itself would outlast the deadline.
         """
-        ahead = self.queue_tokens
-        if ahead and ahead + sequence.work > self._max_queue_tokens:
-            raise Exhausted(
-                f"{ahead} tokens are waiting and {sequence.work} more would pass the limit of "
-                f"{self._max_queue_tokens}; retry later or on another server",
-                retry_after=max(0.1, ahead / self._tokens_per_second),
-                reason="QUEUE_FULL",
-            )
-        seconds = (ahead + sequence.work) / self._tokens_per_second
-        if time.monotonic() + seconds > sequence.deadline:
-            raise DeadlineExceeded(
-                f"about {seconds:.2f} s of work lie before the first reply, more than the deadline leaves; "
-                "set a later deadline or send less",
-                reason="DEADLINE_TOO_SHORT",
-                details={"estimate_seconds": f"{seconds:.3f}"},
-            )
+        with self._lock:
+            self._check(sequence, ahead=sum(self._admitted.values()))
+            self._admitted[sequence] = sequence.work
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence behind those of its own or a higher priority."""
@@ -99,18 +90,21 @@ class Scheduler:
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence wherever it is."""
+        self._count_out(sequence)
         for line in (self.waiting, self.running):
             if sequence in line:
                 line.remove(sequence)
 
     def start(self, num_free_slots: int) -> list[Sequence]:
-        """Move waiting sequences to running, in order, while slots last; lessons need none."""
+        """Move waiting sequences to running, in order, while slots last; lessons need none and pass by."""
         started: list[Sequence] = []
         for sequence in list(self.waiting):
             if sequence.num_slots > num_free_slots:
-                break
+                num_free_slots = 0
+                continue
             num_free_slots -= sequence.num_slots
             self.waiting.remove(sequence)
+            self._count_out(sequence)
             self.running.append(sequence)
             started.append(sequence)
         return started
@@ -141,6 +135,27 @@ class Scheduler:
         if seconds > 0 and num_tokens >= 16:
             rate = num_tokens / seconds
             self._tokens_per_second = RATE_MEMORY * self._tokens_per_second + (1 - RATE_MEMORY) * rate
+
+    def _check(self, sequence: Sequence, *, ahead: int) -> None:
+        if ahead and ahead + sequence.work > self._max_queue_tokens:
+            raise Exhausted(
+                f"{ahead} tokens are waiting and {sequence.work} more would pass the limit of "
+                f"{self._max_queue_tokens}; retry later or on another server",
+                retry_after=max(0.1, ahead / self._tokens_per_second),
+                reason="QUEUE_FULL",
+            )
+        seconds = (ahead + sequence.work) / self._tokens_per_second
+        if time.monotonic() + seconds > sequence.deadline:
+            raise DeadlineExceeded(
+                f"about {seconds:.2f} s of work lie before the first reply, more than the deadline leaves; "
+                "set a later deadline or send less",
+                reason="DEADLINE_TOO_SHORT",
+                details={"estimate_seconds": f"{seconds:.3f}"},
+            )
+
+    def _count_out(self, sequence: Sequence) -> None:
+        with self._lock:
+            self._admitted.pop(sequence, None)
 
     def _cut(self, sequence: Sequence, budget: int) -> int:
         if not self._align:

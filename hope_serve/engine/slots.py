@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from hope_serve.model.cms import Delta
 from hope_serve.model.hope import Deltas, HopeModel
@@ -13,13 +12,14 @@ from hope_serve.model.learn import CmsState
 from hope_serve.model.state import SequenceState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Some slots as one batch. ``index`` is None when the tensors are views of the pool."""
+    """Some slots as one batch. ``in_place``: the tensors are views, so what is written to them is in the pool."""
 
+    slots: list[int]
     state: SequenceState
     deltas: Deltas | None
-    index: Tensor | None
+    in_place: bool
 
 
 class SlotPool:
@@ -90,25 +90,22 @@ class SlotPool:
         return self._state.with_tensors({n: t[slot : slot + 1].clone() for n, t in self._state.tensors().items()})
 
     def rows(self, slots: list[int]) -> Rows:
-        """The slots as a batch, in this order; ``write`` puts a gathered batch's new state back."""
+        """The slots as a batch, in this order: views of the pool where possible, else copies (see ``write``)."""
         remember = any(self._remembers[slot] for slot in slots)
         first, count = slots[0], len(slots)
-        if slots == list(range(first, first + count)):
-            part = slice(first, first + count)
-            state = self._state.with_tensors({n: t[part] for n, t in self._state.tensors().items()})
-            deltas = tuple(Delta(d.inner[part], d.outer[part]) for d in self._deltas)
-            return Rows(state, deltas if remember else None, None)
-        index = torch.tensor(slots, device=self._deltas[0].inner.device if self._deltas else None)
+        is_run = slots == list(range(first, first + count))
+        index = slice(first, first + count) if is_run else torch.tensor(slots)
         state = self._state.with_tensors({n: t[index] for n, t in self._state.tensors().items()})
         deltas = tuple(Delta(d.inner[index], d.outer[index]) for d in self._deltas)
-        return Rows(state, deltas if remember else None, index)
+        return Rows(slots=slots, state=state, deltas=deltas if remember else None, in_place=is_run)
 
-    def write(self, slots: list[int], state: SequenceState) -> None:
-        """Store a batch's new state."""
-        index = torch.tensor(slots)
+    def write(self, rows: Rows, state: SequenceState) -> None:
+        """Store what a batch's state has become; tensors that are still the batch's own need no writing."""
+        index, old = torch.tensor(rows.slots), rows.state.tensors()
         new = state.tensors()
         for name, pool in self._state.tensors().items():
-            pool[index.to(pool.device)] = new[name]
+            if new[name] is not old[name] or not rows.in_place:
+                pool[index.to(pool.device)] = new[name]
 
 
 def _writable(state: SequenceState) -> SequenceState:

@@ -1,0 +1,212 @@
+"""Generation through a running engine: right tokens for everybody, whoever shares the batch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+import torch
+from support.engine_calls import ANN, adapt, generate, generate_all, ids
+
+from hope_serve.api import FinishReason, MemoryChoice, OnMissing, SamplingParams
+from hope_serve.errors import DeadlineExceeded, Exhausted, InvalidRequest, NotFound
+
+
+def greedy(checkpoint, prompt, count, deltas=None):
+    """The model called directly, the whole text anew for every token."""
+    tokens = list(prompt)
+    with torch.no_grad():
+        for _ in range(count):
+            hidden, _ = checkpoint.model(torch.tensor([tokens]), checkpoint.model.fresh_state(1), deltas=deltas)
+            tokens.append(int(checkpoint.model.logits(hidden[0, -1]).argmax()))
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 40])
+async def test_greedy_tokens_are_the_models_own(engine, checkpoint, length):
+    prompt = ids(1, length)
+    assert (await generate(engine, prompt, max_tokens=20)).tokens == greedy(checkpoint, prompt, 20)
+
+
+async def test_many_at_once_get_what_each_gets_alone(engine, checkpoint):
+    prompts = [ids(seed, 1 + seed * 3 % 37) for seed in range(20)]
+    replies = await asyncio.gather(*(generate(engine, p, max_tokens=5 + i % 9) for i, p in enumerate(prompts)))
+    for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        assert reply.tokens == greedy(checkpoint, prompt, 5 + i % 9)
+
+
+async def test_more_requests_than_slots_all_end(open_engine, checkpoint):
+    async with open_engine(max_slots=3) as engine:
+        replies = await asyncio.gather(*(generate(engine, ids(i, 5), max_tokens=4) for i in range(12)))
+    assert [r.tokens for r in replies] == [greedy(checkpoint, ids(i, 5), 4) for i in range(12)]
+
+
+async def test_prompt_longer_than_a_step_is_fed_in_pieces(open_engine, checkpoint):
+    async with open_engine(max_batch_tokens=10) as engine:
+        assert (await generate(engine, ids(2, 95))).tokens == greedy(checkpoint, ids(2, 95), 8)
+
+
+async def test_deterministic_mode_is_the_same_to_the_bit_alone_and_in_company(open_engine):
+    async with open_engine(deterministic=True) as engine:
+        await adapt(engine, ids(9, 40))
+        ask = lambda: generate(engine, ids(3, 21), owner=ANN, max_tokens=12, logprobs=5)
+        alone = await ask()
+        crowd = [generate(engine, ids(i, 3 + i), max_tokens=10) for i in range(9)]
+        lesson = adapt(engine, ids(8, 60), owner=ANN, request_id="r2", mode=_dry_run())
+        in_company = (await asyncio.gather(ask(), *crowd, lesson))[0]
+    assert alone.tokens == in_company.tokens
+    assert alone.logprobs == in_company.logprobs
+
+
+def _dry_run():
+    from hope_serve.api import AdaptMode
+
+    return AdaptMode.DRY_RUN
+
+
+async def test_seed_decides_the_draw_whoever_else_runs(engine):
+    draw = lambda seed: generate(engine, ids(4, 9), temperature=1.5, seed=seed, max_tokens=16)
+    first = await draw(11)
+    again, *_ = await asyncio.gather(draw(11), draw(12), draw(13))
+    assert again.tokens == first.tokens
+    assert (await draw(12)).tokens != first.tokens
+
+
+async def test_choices_share_a_prompt_and_differ_by_seed(engine):
+    replies = await generate_all(engine, ids(5, 30), n=4, temperature=2.0, seed=7, max_tokens=12)
+    alone = await generate(engine, ids(5, 30), temperature=2.0, seed=9, max_tokens=12)
+    assert len({tuple(r.tokens) for r in replies}) == 4
+    assert replies[2].tokens == alone.tokens
+    assert all(r.end.usage.prompt_tokens == 30 for r in replies)
+
+
+async def test_greedy_choices_agree(engine):
+    one, two, three = await generate_all(engine, ids(5, 11), n=3)
+    assert one.tokens == two.tokens == three.tokens
+
+
+async def test_length_and_stop_are_told_apart(engine, checkpoint):
+    expected = greedy(checkpoint, ids(1, 9), 8)
+    assert (await generate(engine, ids(1, 9))).end.finish_reason is FinishReason.LENGTH
+    stopped = await generate(engine, ids(1, 9), stop_token_ids=(expected[3],))
+    cut = expected.index(expected[3]) + 1
+    assert stopped.end.finish_reason is FinishReason.STOP
+    assert stopped.tokens == expected[:cut]
+
+
+async def test_min_tokens_keep_a_stop_token_away(engine, checkpoint):
+    first = greedy(checkpoint, ids(1, 9), 1)[0]
+    reply = await generate(engine, ids(1, 9), stop_token_ids=(first,), min_tokens=3, max_tokens=6)
+    assert len(reply.tokens) >= 3
+    assert first not in reply.tokens[:3]
+
+
+async def test_stop_string_ends_the_text_before_it_even_across_tokens(engine):
+    whole = (await generate(engine, ids(6, 12), max_tokens=24)).text
+    stop = whole[7:12]
+    reply = await generate(engine, ids(6, 12), max_tokens=24, stop=(stop, "never said"))
+    assert reply.text == whole[: whole.find(stop)]
+    assert reply.end.matched_stop == stop
+    assert reply.end.finish_reason is FinishReason.STOP
+
+
+async def test_streamed_pieces_join_to_the_whole_text(engine, checkpoint):
+    from hope_serve.tokenizer import Tokenizer
+
+    reply = await generate(engine, ids(7, 5), max_tokens=60, temperature=3.0, seed=1)
+    assert "".join(reply.pieces) == Tokenizer.load(checkpoint.tokenizer_path).decode(reply.tokens)
+
+
+async def test_logprobs_are_those_of_the_distribution(engine, checkpoint):
+    reply = await generate(engine, ids(8, 6), logprobs=3, max_tokens=1)
+    with torch.no_grad():
+        hidden, _ = checkpoint.model(torch.tensor([ids(8, 6)]), checkpoint.model.fresh_state(1))
+        expected = torch.log_softmax(checkpoint.model.logits(hidden[0, -1]), -1)
+    (entry,) = reply.logprobs
+    assert entry.logprob == pytest.approx(float(expected.max()), abs=1e-5)
+    assert [t for t, _ in entry.top] == expected.topk(3).indices.tolist()
+
+
+async def test_logit_bias_can_force_a_token(engine):
+    reply = await generate(engine, ids(8, 6), logit_bias=((42, 100.0),), max_tokens=5)
+    assert reply.tokens == [42] * 5
+
+
+async def test_memory_changes_only_its_owners_answers(engine):
+    before = await generate(engine, ids(3, 9), owner=ANN, logprobs=1)
+    result = await adapt(engine, ids(3, 50))
+    after = await generate(engine, ids(3, 9), owner=ANN, logprobs=1)
+    other = await generate(engine, ids(3, 9), logprobs=1)
+    assert before.version == 0 and after.version == result.version == 1
+    assert after.logprobs != before.logprobs
+    assert other.logprobs == before.logprobs
+
+
+async def test_missing_memory_is_the_base_model_or_an_error_as_asked(engine):
+    assert (await generate(engine, ids(1, 4), owner=ANN)).version == 0
+    with pytest.raises(NotFound):
+        await generate(engine, ids(1, 4), owner=ANN, memory=MemoryChoice(on_missing=OnMissing.FAIL))
+
+
+async def test_version_asked_for_is_the_version_read(engine):
+    for i in range(3):
+        await adapt(engine, ids(i, 20), request_id=f"r{i}")
+    assert (await generate(engine, ids(1, 4), owner=ANN, memory=MemoryChoice(min_version=2))).version == 3
+    assert (await generate(engine, ids(1, 4), owner=ANN, memory=MemoryChoice(exact_version=2))).version == 2
+    with pytest.raises(NotFound, match=r"min_version is 4, but the memory stands at version 3"):
+        await generate(engine, ids(1, 4), owner=ANN, memory=MemoryChoice(min_version=4))
+
+
+async def test_leaving_early_frees_the_slot_within_a_step(open_engine):
+    async with open_engine(max_slots=1) as engine:
+        from hope_serve.api import GenerateRequest
+
+        sampling = SamplingParams(max_tokens=100_000, temperature=0.0, ignore_eos=True)
+        stream = engine.generate(GenerateRequest(prompt=tuple(ids(1, 5)), sampling=sampling))
+        async for event in stream:
+            if getattr(event, "token_ids", ()):
+                break
+        await stream.aclose()
+        async with asyncio.timeout(5):
+            await generate(engine, ids(2, 5))
+
+
+async def test_deadline_that_passes_is_never_reported_as_length(engine):
+    with pytest.raises(DeadlineExceeded):
+        await generate(engine, ids(1, 5), max_tokens=1_000_000, deadline=time.monotonic() + 0.2)
+
+
+async def test_hopeless_deadline_is_refused_at_admission_with_an_estimate(engine):
+    with pytest.raises(DeadlineExceeded) as refused:
+        await generate(engine, ids(1, 5000), deadline=time.monotonic() + 1e-4)
+    assert float(refused.value.details["estimate_seconds"]) > 0
+
+
+async def test_full_queue_refuses_with_a_time_to_retry(open_engine):
+    async with open_engine(max_slots=1, max_queue_tokens=30) as engine:
+        tasks = [asyncio.ensure_future(generate(engine, ids(i, 20), max_tokens=200)) for i in range(5)]
+        done, _ = await asyncio.wait(tasks, timeout=20)
+        refused = [t.exception() for t in done if t.exception()]
+        assert refused and all(isinstance(e, Exhausted) and e.retry_after > 0 for e in refused)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (await generate(engine, ids(1, 3))).tokens
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "message"),
+    [
+        ([], {}, "prompt: 0 tokens are fewer than 1"),
+        ([99_999], {}, "prompt: token id 99999 is outside the vocabulary"),
+        ([-1], {}, "prompt: token id -1 is outside the vocabulary"),
+        ([7], {"stop_token_ids": (10**6,)}, "sampling.stop_token_ids: token id 1000000"),
+        ([7], {"logit_bias": ((-3, 1.0),)}, "sampling.logit_bias: token id -3"),
+        ([7], {"session_id": "s"}, "session_id: a conversation needs a user_id"),
+    ],
+)
+async def test_bad_request_is_refused_by_field(engine, prompt, options, message):
+    with pytest.raises(InvalidRequest, match=message):
+        await generate(engine, prompt, **options)
+    assert (await generate(engine, ids(1, 3))).tokens
