@@ -45,7 +45,7 @@ def generate() -> dict[Path, str]:
     sources = sorted(PROTO.glob("hope/v1/*.proto"))
     services = [path for path in sources if re.search(r"^service ", path.read_text(), re.MULTILINE)]
     with tempfile.TemporaryDirectory() as folder:
-        _run_protoc([f"--python_out={folder}", f"--pyi_out={folder}"], sources)
+        _run_protoc([f"--python_out={folder}", f"--mypy_out=quiet:{folder}"], sources)
         _run_protoc([f"--grpc_python_out={folder}", f"--mypy_grpc_out=quiet:{folder}"], services)
         made = [p for p in Path(folder).rglob("*") if p.is_file()]
         return PACKAGES | {p.relative_to(folder): _below_package(p.read_text()) for p in made}
@@ -53,7 +53,7 @@ def generate() -> dict[Path, str]:
 
 def _run_protoc(outputs: list[str], sources: list[Path]) -> None:
     includes = [f"-I{PROTO}", f"-I{Path(protoc.__file__).parent / '_proto'}"]
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # finds the plug-in
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # finds the plug-ins
     if protoc.main(["protoc", *includes, *outputs, *map(str, sources)]):
         raise SystemExit("protoc failed; its messages stand above")
 

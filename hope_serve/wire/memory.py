@@ -1,0 +1,93 @@
+"""MemoryService: memories, versions, receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hope_serve.api import ErasureReceipt, MemoryReport, MemorySummary, VersionReport
+from hope_serve.pb.hope.v1 import memory_pb2
+from hope_serve.wire.adaptation import read_levels, read_source, write_levels, write_source
+from hope_serve.wire.enums import VERSION_KIND, VersionKind
+from hope_serve.wire.plain import read_plain, write_plain
+from hope_serve.wire.timestamps import read_time, write_time
+
+
+def write_memory(report: MemoryReport) -> memory_pb2.GetMemoryResponse:
+    """A memory's message."""
+    message = memory_pb2.GetMemoryResponse(
+        levels=write_levels(report.levels),
+        sources=[write_source(source) for source in report.sources],
+        updated_at=write_time(report.updated_at),
+    )
+    return write_plain(message, report)
+
+
+def read_memory(message: memory_pb2.GetMemoryResponse) -> MemoryReport:
+    """A memory."""
+    return MemoryReport(
+        levels=read_levels(message.levels),
+        sources=tuple(read_source(source) for source in message.sources),
+        updated_at=read_time(message.updated_at),
+        **read_plain(message),
+    )
+
+
+def write_page(page: Sequence[MemorySummary], next_page_token: str) -> memory_pb2.ListMemoriesResponse:
+    """A page of memories, as a message."""
+    lines = [
+        memory_pb2.MemorySummary(
+            user_id=line.user, version=line.version, num_bytes=line.num_bytes, updated_at=write_time(line.updated_at)
+        )
+        for line in page
+    ]
+    return memory_pb2.ListMemoriesResponse(memories=lines, next_page_token=next_page_token)
+
+
+def read_page(message: memory_pb2.ListMemoriesResponse) -> tuple[tuple[MemorySummary, ...], str]:
+    """A page of memories, and the token of the next."""
+    lines = tuple(
+        MemorySummary(
+            user=line.user_id, version=line.version, num_bytes=line.num_bytes, updated_at=read_time(line.updated_at)
+        )
+        for line in message.memories
+    )
+    return lines, message.next_page_token
+
+
+def write_versions(reports: Sequence[VersionReport]) -> memory_pb2.ListVersionsResponse:
+    """The versions' message."""
+    return memory_pb2.ListVersionsResponse(versions=[_write_version(report) for report in reports])
+
+
+def read_versions(message: memory_pb2.ListVersionsResponse) -> tuple[VersionReport, ...]:
+    """The versions."""
+    return tuple(_read_version(version) for version in message.versions)
+
+
+def write_receipt(receipt: ErasureReceipt) -> memory_pb2.DeleteMemoryResponse:
+    """An erasure's message."""
+    return write_plain(memory_pb2.DeleteMemoryResponse(erased_at=write_time(receipt.erased_at)), receipt)
+
+
+def read_receipt(message: memory_pb2.DeleteMemoryResponse) -> ErasureReceipt:
+    """An erasure."""
+    return ErasureReceipt(erased_at=read_time(message.erased_at), **read_plain(message))
+
+
+def _write_version(report: VersionReport) -> memory_pb2.MemoryVersion:
+    message = memory_pb2.MemoryVersion(
+        created_at=write_time(report.created_at),
+        kind=VERSION_KIND.write(VersionKind(report.kind)),
+        source=write_source(report.source),
+    )
+    return write_plain(message, report)
+
+
+def _read_version(message: memory_pb2.MemoryVersion) -> VersionReport:
+    kind = VERSION_KIND.read(message.kind, "kind")
+    return VersionReport(
+        created_at=read_time(message.created_at),
+        kind=kind.value if kind else "",
+        source=read_source(message.source),
+        **read_plain(message),
+    )
