@@ -1,0 +1,36 @@
+"""Calling a hope-serve server. Needs grpc and the project's nouns, never torch.
+
+``AsyncHopeClient`` for asyncio, ``HopeClient`` for everyone else. Refusals arrive as ``hope_serve.errors``.
+"""
+
+from hope_serve.api import (
+    AdaptMode,
+    AdaptOptions,
+    Delta,
+    Ended,
+    Learn,
+    MemoryChoice,
+    OnMissing,
+    SamplingParams,
+    Source,
+    Started,
+)
+from hope_serve.client.aio import AsyncHopeClient
+from hope_serve.client.blocking import HopeClient
+from hope_serve.tokenizer import Message
+
+__all__ = [
+    "AdaptMode",
+    "AdaptOptions",
+    "AsyncHopeClient",
+    "Delta",
+    "Ended",
+    "HopeClient",
+    "Learn",
+    "MemoryChoice",
+    "Message",
+    "OnMissing",
+    "SamplingParams",
+    "Source",
+    "Started",
+]

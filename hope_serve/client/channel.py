@@ -1,0 +1,82 @@
+"""How the client's channel behaves: what is retried, how much may be sent, when a dead link is noticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+IDEMPOTENT = {
+    "hope.v1.InferenceService": ("Score", "Tokenize", "Detokenize", "GetModel"),
+    "hope.v1.AdaptationService": ("Adapt",),
+    "hope.v1.MemoryService": (
+        "GetMemory",
+        "ListMemories",
+        "ListVersions",
+        "RollbackMemory",
+        "DeleteMemory",
+        "DeleteSession",
+    ),
+}
+"""Reads, erasures, and the calls that a request id makes exactly-once."""
+
+ONLY_WHEN_REFUSED = {"hope.v1.InferenceService": ("Generate", "GenerateStream")}
+"""A turn that was taken must not be taken twice; one that was refused for want of room may be sent again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelOptions:
+    """Of one client.
+
+    Args:
+        timeout_seconds: deadline of a call that names none.
+        wait_for_ready: wait, up to the deadline, for a server that cannot be reached, instead of failing at once.
+        max_message_bytes: largest reply that is accepted.
+        credentials: TLS; None talks in the clear.
+    """
+
+    timeout_seconds: float = 120.0
+    wait_for_ready: bool = False
+    max_message_bytes: int = 2**24
+    credentials: grpc.ChannelCredentials | None = None
+
+    def open(self, target: str) -> grpc.aio.Channel:
+        """A channel on the running event loop."""
+        arguments = [
+            ("grpc.service_config", json.dumps(service_config())),
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+        ]
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(target, options=arguments)
+        return grpc.aio.secure_channel(target, self.credentials, options=arguments)
+
+
+def service_config() -> dict[str, Any]:
+    """The retries, as gRPC reads them."""
+    return {
+        "methodConfig": [
+            _policy(IDEMPOTENT, ["UNAVAILABLE", "RESOURCE_EXHAUSTED"]),
+            _policy(ONLY_WHEN_REFUSED, ["RESOURCE_EXHAUSTED"]),
+        ],
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    }
+
+
+def _policy(methods: Mapping[str, tuple[str, ...]], codes: list[str]) -> dict[str, Any]:
+    return {
+        "name": [{"service": service, "method": method} for service, names in methods.items() for method in names],
+        "retryPolicy": {
+            "maxAttempts": 5,
+            "initialBackoff": "0.1s",
+            "maxBackoff": "2s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": codes,
+        },
+    }
