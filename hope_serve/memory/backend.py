@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -140,13 +140,22 @@ class SessionRow:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnerRow:
-    """A line of a listing: the owner's index, tenant index, sealed name and head."""
+    """A line of a listing: the owner's index, tenant index, sealed name and head; ``cursor`` begins the next page."""
 
     owner: str
     tenant: str
     name: bytes
     data_key: bytes
     head: HeadRow
+    cursor: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a tenant's memories take."""
+
+    owners: int
+    num_bytes: int
 
 
 class Backend(Protocol):
@@ -201,12 +210,28 @@ class Backend(Protocol):
         """Versions on record and how each came to be, oldest first."""
         ...
 
-    async def erase(self, owner: str, base_version: int, tombstone: HeadRow) -> Erased | None:
-        """Leave nothing but the tombstone if the head is at the base version; None when it is not."""
+    async def erase(self, owner: str, base_version: int | None, tombstone: HeadRow) -> Erased | None:
+        """Leave nothing but the tombstone if the head is at the base version (None: in any case); None when not."""
         ...
 
     async def owners(self, tenant: str | None, after: str, limit: int) -> Sequence[OwnerRow]:
-        """Owners in index order, those with ``owner > after``; of every tenant when None."""
+        """Owners in order of their cursors, those beyond ``after``; of every tenant when None. May hold erased ones."""
+        ...
+
+    async def rekey(self, owner: str, before: bytes, after: bytes) -> bool:
+        """Replace a wrapped data key if it is still ``before``; whether it was."""
+        ...
+
+    async def usage(self, tenant: str) -> Usage:
+        """What the tenant's memories take, by what ``count_usage`` was told."""
+        ...
+
+    async def count_usage(self, tenant: str, owner: str, num_bytes: int) -> None:
+        """The owner's memory has this size now."""
+        ...
+
+    def on_erased(self, tell: Callable[[str | None], None]) -> None:
+        """Call ``tell`` with an owner whenever one is erased anywhere; with None when some may have been missed."""
         ...
 
     async def read_session(self, owner: str, session: str, now: float) -> SessionRow | None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from hope_serve.api import ErasureReceipt, Owner
-from hope_serve.errors import NotFound
+from hope_serve.errors import CorruptMemory, NotFound
 from hope_serve.memory.backend import Backend, Erased, HeadRow, Record
 from hope_serve.memory.owners import Owners
 from hope_serve.memory.seal import Binding
@@ -28,17 +28,28 @@ class Eraser:
         """See ``MemoryStore.erase``."""
         binding = self._owners.binding(owner)
         while True:
-            record = await self._backend.read(binding.index)
+            try:
+                record = await self._backend.read(binding.index)
+            except CorruptMemory:
+                return await self._erase_headless(binding)
             if _nothing_since(record):
                 if record.erased is None:
                     raise NotFound("this user has no memory and no session to erase")
                 return self._receipt(binding, record.head, record.erased)
-            tombstone = self._tombstone(binding, record)
+            tombstone = self._tombstone(binding, max(record.head.version, *record.versions, 0))
             if erased := await self._backend.erase(binding.index, record.head.version, tombstone):
                 return self._receipt(binding, tombstone, erased)
 
-    def _tombstone(self, binding: Binding, record: Record) -> HeadRow:
-        version = max(record.head.version, *record.versions, 0) + 1
+    async def _erase_headless(self, binding: Binding) -> ErasureReceipt:
+        """Nothing can be committed on a damaged head, so nothing can come between."""
+        abouts = await self._backend.abouts(binding.index)
+        tombstone = self._tombstone(binding, max((version for version, _ in abouts), default=0))
+        erased = await self._backend.erase(binding.index, None, tombstone)
+        assert erased is not None
+        return self._receipt(binding, tombstone, erased)
+
+    def _tombstone(self, binding: Binding, newest: int) -> HeadRow:
+        version = newest + 1
         head = HeadRow(version=version, tomb=version, updated_at=self._clock())
         return dataclasses.replace(head, seal=self._owners.index.seal_head(binding, head))
 

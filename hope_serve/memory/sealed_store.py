@@ -115,7 +115,7 @@ class SealedStore:
             for row in rows
             if exists(row.head)
         )
-        return summaries, rows[-1].owner if len(rows) == page_size else ""
+        return summaries, rows[-1].cursor if len(rows) == page_size else ""
 
     async def load_session(self, owner: Owner, session_id: str, *, fingerprint: str) -> StoredSession | None:
         """A conversation's state."""

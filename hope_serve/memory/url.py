@@ -8,6 +8,9 @@ from urllib.parse import unquote, urlsplit
 from hope_serve.errors import InvalidRequest
 from hope_serve.memory.keys import KeyRing, single_key
 from hope_serve.memory.options import StoreOptions
+from hope_serve.memory.redis.address import parse_address
+from hope_serve.memory.redis.make import make_redis_store
+from hope_serve.memory.redis.node import Limits
 from hope_serve.memory.sealed_store import SealedStore
 from hope_serve.memory.sqlite.backend import SqliteBackend
 from hope_serve.memory.sqlite.installation import find_installation
@@ -18,7 +21,8 @@ def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions |
     """A store that is not open yet.
 
     Args:
-        url: ``sqlite:///absolute/path``. The file's folder is made when it is not there.
+        url: ``sqlite:///absolute/path`` (the file's folder is made when it is not there), or a redis URL as
+            ``redis.address.parse_address`` reads it.
         keys: what wraps the owners' data keys. None: an installation key, and tags instead of encryption.
         options: how the store is to behave.
 
@@ -30,7 +34,9 @@ def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions |
     if parts.scheme == "sqlite":
         path = _database_path(url, unquote(parts.path), parts.netloc + parts.query + parts.fragment)
         return _sqlite_store(path, keys, options or StoreOptions())
-    raise InvalidRequest("memory", f"{url!r} names no store; use sqlite:///path/to/file")
+    if parts.scheme in ("redis", "rediss"):
+        return make_redis_store(parse_address(url), keys, options or StoreOptions(), Limits())
+    raise InvalidRequest("memory", f"{url!r} names no store; use sqlite:///path/to/file or redis://host:port")
 
 
 def _database_path(url: str, path: str, rest: str) -> Path:

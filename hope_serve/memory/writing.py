@@ -64,7 +64,7 @@ class Writer:
             return None
         record = await self._owners.record(binding)
         duplicate = _duplicate(await self._owners.codec(binding, record.data_key), request, row)
-        if row.digest != request_digest:
+        if row.digest != _hashed(request_digest):
             raise _reused(request_id)
         return duplicate
 
@@ -144,14 +144,15 @@ class Writer:
         oldest_kept = version - self._keep_versions + 1
         pruning = plan_pruning(base, draft.manifest, oldest_kept=oldest_kept)
         seal, place = codec.sealer.seal, codec.binding
+        digest = _hashed(draft.request_digest)
         head = HeadRow(
             version=version, tomb=base.tomb, num_bytes=draft.about.num_bytes, updated_at=draft.about.created_at
         )
         write = Write(
             base_version=base.version,
             request=request,
-            digest=draft.request_digest,
-            result=seal(draft.result, place.result(request, draft.request_digest, version)),
+            digest=digest,
+            result=seal(draft.result, place.result(request, digest, version)),
             about=seal_about(codec, version, draft.about),
             manifest=seal(encode_manifest(draft.manifest), place.manifest(version, base.version)),
             head_seal=self._owners.index.seal_head(place, head),
@@ -201,6 +202,11 @@ def _duplicate(codec: Codec, request: str, row: JournalRow) -> Duplicate:
     place = codec.binding.result(request, row.digest, row.version)
     result = codec.open(row.result, place, "the reply kept for a repeated request")
     return Duplicate(version=row.version, result=bytes(result))
+
+
+def _hashed(digest: str) -> str:
+    """The caller's digest as hex of one length, whatever it was."""
+    return hashlib.sha256(digest.encode()).hexdigest()
 
 
 def _reused(request_id: str) -> RequestIdReused:

@@ -2,16 +2,31 @@ import asyncio
 import time
 
 import pytest
+from support.redis_server import RedisServer
+from support.redis_storage import RedisStorage
 from support.store_sqlite import SqliteStorage
 
 from hope_serve.memory.keys import new_key, single_key
 
 
-@pytest.fixture(params=["sqlite", "sqlite-encrypted"])
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """A server for the tests that leave it as it is. It does not wait for the disk: no test of these kills it."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), appendonly="no").start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["sqlite", "sqlite-encrypted", "redis", "redis-encrypted"])
 async def storage(request, tmp_path):
     """A place to keep memories: ``await storage.store()`` opens a store on it, as often as pods are needed."""
-    keys = single_key(new_key(), key_id="k1", encrypts=True) if request.param.endswith("encrypted") else None
-    kept = SqliteStorage(tmp_path, keys)
+    kind, _, encrypted = request.param.partition("-")
+    keys = single_key(new_key(), key_id="k1", encrypts=True) if encrypted else None
+    if kind == "sqlite":
+        kept = SqliteStorage(tmp_path, keys)
+    else:
+        kept = RedisStorage(request.getfixturevalue("redis_server"), keys)
+        await kept.prepare()
     yield kept
     await kept.close()
 
@@ -22,21 +37,24 @@ async def store(storage):
 
 
 @pytest.fixture
-async def responsive_loop():
-    """Fails the test when something held the event loop for longer than 100 ms."""
-    gaps = []
-    done = asyncio.Event()
+def longest_pause():
+    """``await longest_pause(work)``: the longest time in seconds for which the work kept others off the event loop.
 
-    async def tick():
-        last = time.perf_counter()
-        while not done.is_set():
-            await asyncio.sleep(0.005)
-            now = time.perf_counter()
-            gaps.append(now - last)
-            last = now
+    The best of three goes, because whoever shares the machine can hold up any one of them.
+    """
 
-    ticking = asyncio.create_task(tick())
-    yield gaps
-    done.set()
-    await ticking
-    assert max(gaps) < 0.1, f"the event loop stood still for {max(gaps):.3f} s"
+    async def measure(work):
+        return min([await _longest_pause(work) for _ in range(3)])
+
+    return measure
+
+
+async def _longest_pause(work):
+    task = asyncio.create_task(work())
+    longest, last = 0.0, time.perf_counter()
+    while not task.done():
+        await asyncio.sleep(0.002)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    await task
+    return longest

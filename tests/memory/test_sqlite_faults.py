@@ -164,7 +164,7 @@ async def limit_pages(store, count):
     return await store._backend._database._writing.run(limit)
 
 
-async def test_a_file_locked_by_another_process_is_unavailable_and_reads_go_on(storage, monkeypatch, responsive_loop):
+async def test_a_file_locked_by_another_process_is_unavailable_and_reads_go_on(storage, monkeypatch, longest_pause):
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
     store = await storage.store()
     await write_versions(store, ALICE, 1)
@@ -172,6 +172,12 @@ async def test_a_file_locked_by_another_process_is_unavailable_and_reads_go_on(s
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unavailable, match="same request id"):
         await store.commit(ALICE, step(1, small(2)))
+
+    async def write_in_vain():
+        with pytest.raises(Unavailable):
+            await store.delete_session(ALICE, "s")
+
+    assert await longest_pause(write_in_vain) < 0.1
     assert (await store.load(ALICE, fingerprint=MODEL)).version == 1
     other.execute("ROLLBACK")
     other.close()

@@ -1,7 +1,7 @@
 """A process that learns until it is killed: one line on its output for every acknowledged commit.
 
 Run as ``python store_worker.py URL NAME``. Each user's memory holds the list of requests applied to it, so that a
-lost or repeated application shows. Lines read ``ask USER REQUEST`` before a commit and ``ack USER REQUEST VERSION`` after.
+lost or repeated application shows. Lines read ``ask USER REQUEST`` before a commit, ``ack USER REQUEST VERSION`` after.
 """
 
 import asyncio

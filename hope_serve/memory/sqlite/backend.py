@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hope_serve.api import Durability
@@ -15,6 +15,7 @@ from hope_serve.memory.backend import (
     Place,
     Record,
     SessionRow,
+    Usage,
     Write,
 )
 from hope_serve.memory.sqlite import rows, session_rows
@@ -33,6 +34,7 @@ class SqliteBackend:
     def __init__(self, path: Path, installation: Installation) -> None:
         self._database = Database(path, born=installation.born)
         self._installation = installation
+        self._listeners: list[Callable[[str | None], None]] = []
 
     @property
     def durability(self) -> Durability:
@@ -90,16 +92,33 @@ class SqliteBackend:
         """Versions on record."""
         return await self._database.read(lambda c: rows.read_abouts(c, owner))
 
-    async def erase(self, owner: str, base_version: int, tombstone: HeadRow) -> Erased | None:
+    async def erase(self, owner: str, base_version: int | None, tombstone: HeadRow) -> Erased | None:
         """Leave nothing but the tombstone, in the file and in its log."""
         erased = await self._database.write(lambda c: rows.erase(c, owner, base_version, tombstone))
         if erased:
             await self._database.empty_log()
+            for tell in self._listeners:
+                tell(owner)
         return erased
 
     async def owners(self, tenant: str | None, after: str, limit: int) -> Sequence[OwnerRow]:
         """Owners in index order."""
         return await self._database.read(lambda c: rows.read_owners(c, tenant, after, limit))
+
+    async def rekey(self, owner: str, before: bytes, after: bytes) -> bool:
+        """Replace a wrapped data key."""
+        return await self._database.write(lambda c: rows.rekey(c, owner, before, after))
+
+    async def usage(self, tenant: str) -> Usage:
+        """What the tenant's memories take."""
+        return await self._database.read(lambda c: rows.read_usage(c, tenant))
+
+    async def count_usage(self, tenant: str, owner: str, num_bytes: int) -> None:
+        """Nothing to do: usage is summed from the heads themselves."""
+
+    def on_erased(self, tell: Callable[[str | None], None]) -> None:
+        """Call ``tell`` with an owner whenever this process erases one; other processes see the version."""
+        self._listeners.append(tell)
 
     async def read_session(self, owner: str, session: str, now: float) -> SessionRow | None:
         """A conversation that has not expired."""

@@ -17,6 +17,7 @@ from hope_serve.memory.backend import (
     OwnerRow,
     Place,
     Record,
+    Usage,
     Verdict,
     VersionRow,
     Write,
@@ -129,14 +130,17 @@ def read_abouts(connection: sqlite3.Connection, owner: str) -> Sequence[tuple[in
     ).fetchall()
 
 
-def erase(connection: sqlite3.Connection, owner: str, base_version: int, tombstone: HeadRow) -> Erased | None:
+def erase(connection: sqlite3.Connection, owner: str, base_version: int | None, tombstone: HeadRow) -> Erased | None:
     """See ``Backend.erase``. Request ids stay, without their replies, so that a late retry is not applied anew."""
-    if read_head(connection, owner).version != base_version:
+    if base_version is not None and read_head(connection, owner).version != base_version:
         return None
     removed = Erased(versions=_delete(connection, "versions", owner), sessions=_delete(connection, "sessions", owner))
     _delete(connection, "chunks", owner)
     _delete(connection, "session_chunks", owner)
     connection.execute("UPDATE journal SET version = 0, digest = '', result = x'' WHERE owner = ?", (owner,))
+    connection.execute(
+        "INSERT OR IGNORE INTO owners (owner, tenant, name, data_key) VALUES (?, '', x'', x'')", (owner,)
+    )
     connection.execute(
         "UPDATE owners SET name = x'', data_key = x'', version = ?, tomb = ?, num_bytes = ?, updated_at = ?, seal = ?, "
         "erased_versions = ?, erased_sessions = ? WHERE owner = ?",
@@ -152,7 +156,26 @@ def read_owners(connection: sqlite3.Connection, tenant: str | None, after: str, 
         "WHERE (?1 IS NULL OR tenant = ?1) AND owner > ?2 ORDER BY owner LIMIT ?3",
         (tenant, after, limit),
     )
-    return [OwnerRow(owner=row[0], tenant=row[1], name=row[2], data_key=row[3], head=_head(row[4:])) for row in rows]
+    return [
+        OwnerRow(owner=row[0], tenant=row[1], name=row[2], data_key=row[3], head=_head(row[4:]), cursor=row[0])
+        for row in rows
+    ]
+
+
+def rekey(connection: sqlite3.Connection, owner: str, before: bytes, after: bytes) -> bool:
+    """See ``Backend.rekey``."""
+    changed = connection.execute(
+        "UPDATE owners SET data_key = ? WHERE owner = ? AND data_key = ?", (after, owner, before)
+    )
+    return changed.rowcount > 0
+
+
+def read_usage(connection: sqlite3.Connection, tenant: str) -> Usage:
+    """See ``Backend.usage``."""
+    owners, num_bytes = connection.execute(
+        "SELECT count(*), coalesce(sum(num_bytes), 0) FROM owners WHERE tenant = ? AND version > tomb", (tenant,)
+    ).fetchone()
+    return Usage(owners=owners, num_bytes=num_bytes)
 
 
 def _refusal(head: HeadRow, journal: JournalRow | None, new: Write) -> Outcome | None:

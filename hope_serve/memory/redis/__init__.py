@@ -1,0 +1,1 @@
+"""The Redis and Valkey store: staged chunks, one atomic function, waits for the disks that were promised."""
