@@ -52,12 +52,16 @@ class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Weights of the outer loss's parts, each a mean over tokens."""
+    """Weights of the outer loss's parts, each a mean over tokens.
+
+    ``unknown``: questions about what was never told, asked with a memory; ``blank``: the same without any.
+    """
 
     answer: float = 1.0
     taught: float = 0.3
     text: float = 0.5
-    unknown: float = 0.2
+    unknown: float = 0.05
+    blank: float = 0.1
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

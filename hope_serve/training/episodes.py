@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 QUESTION_TOKENS = 40
 UNKNOWN_ANSWER = "I do not know that yet."
-# The words around a value are easy; the value is what has to be remembered.
+# The words around a value are easy; the value, and that there is one, is what has to be remembered.
 VALUE_WEIGHT, PHRASE_WEIGHT = 1.0, 0.3
 
 
@@ -204,6 +204,7 @@ class EpisodeBuilder:
         start, stop = len(prompt) + len(parts[0]), len(prompt) + len(parts[0]) + len(parts[1])
         weight = [0.0] * len(prompt) + [PHRASE_WEIGHT] * (len(ids) - len(prompt))
         weight[start:stop] = [VALUE_WEIGHT] * (stop - start)
+        weight[len(prompt)] = VALUE_WEIGHT  # whether there is an answer at all
         values = [0.0] * start + [1.0] * (stop - start) + [0.0] * (len(ids) - stop)
         row.questions.append(_padded(ids, QUESTION_TOKENS, self._tokenizer.pad)[:QUESTION_TOKENS])
         row.weights.append(_padded(weight[1:], QUESTION_TOKENS - 1, 0.0)[: QUESTION_TOKENS - 1])

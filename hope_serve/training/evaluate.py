@@ -26,7 +26,7 @@ def held_out_recall(model: HopeModel, tokenizer: Tokenizer, noise: Ids) -> dict[
     ``noise``: ids of the text that comes between a plan's stages.
     """
     device = model.embedding.device
-    windows = TextWindows(noise, seed=1)
+    windows = TextWindows(noise, tokenizer, seed=1)
     people = PersonaFactory(Split.HELD_OUT, seed=1)
     builder = EpisodeBuilder(tokenizer, people, windows.draw)
     scores: dict[str, float] = {}

@@ -69,20 +69,28 @@ def ask(model: HopeModel, questions: Tensor, deltas: Deltas | None) -> Tensor:
 def episode_loss(
     model: HopeModel, plan: Plan, episodes: Episodes, weights: LossConfig, unknown: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The loss of one batch of episodes, and its parts (answers, unknown, taught) for the log.
+    """The loss of one batch of episodes, and its parts (answers, unknown, blank, taught) for the log.
 
     ``unknown``: a scalar in [0, 1] by which the questions about untold things count.
     """
     taught = teach(model, plan, episodes, create_graph=True)
-    logits = ask(model, episodes.questions, taught.deltas)
-    nll = F.cross_entropy(logits.flatten(0, 2), episodes.questions[..., 1:].flatten(), reduction="none")
-    nll = nll.view_as(episodes.answer_weight)
+    nll = _answer_nll(model, episodes.questions, taught.deltas)
     known = episodes.answer_weight * (episodes.age >= 0)[..., None]
     answer = (nll * known).sum() / known.sum()
     other = episodes.answer_weight - known
     abstain = (nll * other).sum() / other.sum()
-    loss = weights.answer * answer + weights.unknown * unknown * abstain + weights.taught * taught.nll
-    return loss, torch.stack([answer, abstain, taught.nll]).detach()
+    # The last question of every episode is the one about something never told.
+    blank = (_answer_nll(model, episodes.questions[:, -1:], None) * other[:, -1:]).sum() / other.sum()
+    loss = weights.answer * answer + weights.taught * taught.nll
+    loss = loss + unknown * (weights.unknown * abstain + weights.blank * blank)
+    return loss, torch.stack([answer, abstain, blank, taught.nll]).detach()
+
+
+def _answer_nll(model: HopeModel, questions: Tensor, deltas: Deltas | None) -> Tensor:
+    """Loss of every target token [B, Q, T - 1]."""
+    logits = ask(model, questions, deltas)
+    nll = F.cross_entropy(logits.flatten(0, 2), questions[..., 1:].flatten(), reduction="none")
+    return nll.view(*questions.shape[:2], -1)
 
 
 def text_loss(model: HopeModel, rows: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from hope_serve.training.config import LossConfig
 from hope_serve.training.meta import episode_loss, text_loss
 from hope_serve.training.stream import Batch, unpack
 
-PARTS = ("answer", "unknown", "taught", "text")
+PARTS = ("answer", "unknown", "blank", "taught", "text")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class GradientStep:
         for parameter in self._model.parameters():
             parameter.grad.zero_()  # type: ignore[union-attr]
         text = text_loss(self._model, tensors[0])
-        loss, parts = self._weights.text * text, torch.stack([nan] * 3)
+        loss, parts = self._weights.text * text, torch.stack([nan] * (len(PARTS) - 1))
         if batch.plan is None:
             loss = text
         else:

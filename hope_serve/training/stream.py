@@ -83,7 +83,7 @@ class _Dataset(IterableDataset[tuple[int, list[Tensor]]]):
         info = get_worker_info()
         seed = self._seed * 1009 + (info.id if info else 0)
         tokenizer = Tokenizer.load(self._config.data.tokenizer)
-        windows = TextWindows(self._ids, seed=seed)
+        windows = TextWindows(self._ids, tokenizer, seed=seed)
         people = PersonaFactory(Split.TRAIN, seed=seed, invented=INVENTED)
         builder = EpisodeBuilder(tokenizer, people, windows.draw)
         draw = random.Random(seed)  # noqa: S311 - a reproducible draw, nothing secret
@@ -96,7 +96,7 @@ class _Dataset(IterableDataset[tuple[int, list[Tensor]]]):
         alone = progress < schedule.text_share
         rows = sizes.text_only_rows if alone else sizes.text_rows
         text = torch.from_numpy(windows.batch(rows, sizes.text_tokens + 1))
-        for row in range(0, 0 if alone else rows, CONVERSATION_ONE_IN):
+        for row in range(1, 0 if alone else rows, CONVERSATION_ONE_IN):
             text[row] = torch.tensor(builder.conversation(sizes.text_tokens + 1))
         if alone:
             return -1, [text]

@@ -26,12 +26,15 @@ class TextWindows:
 
     Args:
         ids: all documents, one after the other.
+        tokenizer: that they were made with.
         seed: of the draw.
     """
 
-    def __init__(self, ids: Ids, *, seed: int) -> None:
-        self._ids = ids
+    def __init__(self, ids: Ids, tokenizer: Tokenizer, *, seed: int) -> None:
+        self._ids, self._doc = ids, tokenizer.doc
         self._random = np.random.default_rng(seed)
+        newlines = [i for i in range(tokenizer.vocab_size) if tokenizer.token_bytes(i).endswith(b"\n")]
+        self._lines = np.flatnonzero(np.isin(ids, newlines))
 
     def draw(self, tokens: int) -> list[int]:
         """``tokens`` consecutive ids from anywhere."""
@@ -39,9 +42,14 @@ class TextWindows:
         return [int(i) for i in self._ids[at : at + tokens]]
 
     def batch(self, rows: int, tokens: int) -> npt.NDArray[np.int64]:
-        """[rows, tokens] windows."""
+        """[rows, tokens] windows; every other one begins like a document, at the start of a line."""
         starts = self._random.integers(0, len(self._ids) - tokens, rows)
+        lines = self._lines[self._lines < len(self._ids) - tokens]
+        if len(lines):
+            starts[::2] = self._random.choice(lines, len(starts[::2]))
         picked: npt.NDArray[np.int64] = self._ids[starts[:, None] + np.arange(tokens)].astype(np.int64)
+        if len(lines):
+            picked[::2, 0] = self._doc
         return picked
 
 
