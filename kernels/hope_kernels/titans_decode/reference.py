@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hope_kernels.arguments import require
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
+from hope_kernels.pool import in_use, put, take, weights_in, working_dtype
 from hope_kernels.titans_chunk.reference import log_alpha, project
 from hope_kernels.titans_commit.reference import close_open_row
 
@@ -40,6 +42,33 @@ def titans_decode_reference(
     for clock in clocks:
         _append(clock, k, v, eta, alpha)
     return ((q + learned)[:, :, None] @ weights.memory.mT)[:, :, 0]
+
+
+def titans_decode_slots_reference(
+    x: Tensor,
+    q: Tensor,
+    weights: LinearWeights,
+    rule: TitansRule,
+    clocks: tuple[LinearState, ...],
+    slots: Tensor | None,
+) -> Tensor:
+    """The same on slots of a pool, computed in fp32 whatever the pool's dtype; arguments as ``titans_decode``.
+
+    Raises:
+        ValueError: a ring is full.
+    """
+    rows, used = in_use(slots, len(x), x)
+    dtype = working_dtype(x)
+    batch = tuple(take(clock, used, dtype) for clock in clocks)
+    for number, (clock, size) in enumerate(zip(batch, rule.chunk_sizes, strict=True)):
+        full = used[(clock.position >= size).any(1)]
+        require(not len(full), f"clocks[{number}]'s ring in slots", full.tolist(), "committed before the next token")
+    out = torch.zeros_like(x)
+    weights = weights_in(weights, dtype)
+    out[rows] = titans_decode_reference(x[rows].to(dtype), q[rows].to(dtype), weights, rule, batch).to(x.dtype)
+    for clock, new in zip(clocks, batch, strict=True):
+        put(clock, used, new)
+    return out
 
 
 def _read_and_close(clock: LinearState, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:

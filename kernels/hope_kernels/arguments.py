@@ -1,0 +1,112 @@
+"""Refuses what an op cannot take, by name: the argument, what was given, what is allowed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hope_kernels.layout import LinearState, LinearWeights, MlpWeights, TitansRule
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def require(holds: bool, argument: str, given: object, allowed: str) -> None:
+    """Raise ValueError unless ``holds``."""
+    if not holds:
+        raise ValueError(f"{argument} is {given}; it must be {allowed}")
+
+
+def require_shape(argument: str, tensor: Tensor, shape: tuple[int, ...], names: str) -> None:
+    """Raise ValueError unless ``tensor`` has ``shape``, whose letters are ``names``."""
+    require(tuple(tensor.shape) == shape, f"{argument}'s shape", tuple(tensor.shape), f"{names} = {shape}")
+
+
+def require_float(argument: str, tensor: Tensor, like: Tensor) -> None:
+    """Raise ValueError unless ``tensor`` is a float tensor on the device of ``like``."""
+    require(tensor.dtype in FLOATS, f"{argument}'s dtype", tensor.dtype, "a float of 16, 32 or 64 bits")
+    require(tensor.device == like.device, f"{argument}'s device", tensor.device, f"x's, {like.device}")
+
+
+def require_dense_rows(argument: str, tensor: Tensor) -> None:
+    """Raise ValueError unless everything behind the first axis is contiguous, since the op writes in place."""
+    dense = tensor.shape[0] == 0 or tensor[0].is_contiguous()
+    require(dense, f"{argument}'s strides", tensor.stride(), "contiguous behind the first axis")
+
+
+def require_slots(slots: Tensor | None, count: int, num_slots: int, like: Tensor) -> None:
+    """Raise ValueError unless ``slots`` names one slot a sequence; on a CPU the ids themselves are looked at."""
+    if slots is None:
+        require(
+            count == num_slots, "the number of sequences", count, f"the state's first axis, {num_slots}, without slots"
+        )
+        return
+    require_shape("slots", slots, (count,), "[B]")
+    require(slots.dtype in (torch.int32, torch.int64), "slots' dtype", slots.dtype, "int32 or int64")
+    require(slots.device == like.device, "slots' device", slots.device, f"x's, {like.device}")
+    require(slots.is_contiguous(), "slots' strides", slots.stride(), "contiguous")
+    if slots.is_cuda or not count:
+        return
+    low, high = int(slots.min()), int(slots.max())
+    require(low >= 0 and high < num_slots, "slots", f"from {low} to {high}", f"0 (nobody) to {num_slots - 1}")
+    taken = slots[slots > 0]
+    require(len(set(taken.tolist())) == len(taken), "slots", slots.tolist(), "different from each other, but for 0")
+
+
+def require_linear_state(argument: str, state: LinearState, weights: LinearWeights, chunk_size: int) -> None:
+    """Raise ValueError unless ``state`` fits ``weights`` and a chunk of ``chunk_size``."""
+    heads, size, _ = weights.key.shape
+    count = state.matrix.shape[0]
+    shapes = {
+        "matrix": ((count, heads, size, size), "[B, H, D, D]"),
+        "ring_k": ((count, heads, chunk_size, size), "[B, H, C, D]"),
+        "ring_w": ((count, heads, chunk_size, size), "[B, H, C, D]"),
+        "ring_gate": ((count, heads, chunk_size, 2), "[B, H, C, 2]"),
+        "position": ((count, heads), "[B, H]"),
+    }
+    for name, tensor in state.tensors().items():
+        require_shape(f"{argument}.{name}", tensor, *shapes[name])
+        require(tensor.device == weights.key.device, f"{argument}.{name}'s device", tensor.device, "the weights'")
+        require_dense_rows(f"{argument}.{name}", tensor)
+    require(state.position.dtype is torch.int32, f"{argument}.position's dtype", state.position.dtype, "int32")
+    require(state.ring_w.dtype is state.ring_k.dtype, f"{argument}.ring_w's dtype", state.ring_w.dtype, "ring_k's")
+    require(
+        state.ring_w.stride() == state.ring_k.stride(),
+        f"{argument}.ring_w's strides",
+        state.ring_w.stride(),
+        "ring_k's",
+    )
+    for name in ("matrix", "ring_k"):
+        dtype = getattr(state, name).dtype
+        require(dtype in FLOATS, f"{argument}.{name}'s dtype", dtype, "a float of 16, 32 or 64 bits")
+    wide = torch.float64 if state.matrix.dtype is torch.float64 else torch.float32
+    require(state.ring_gate.dtype is wide, f"{argument}.ring_gate's dtype", state.ring_gate.dtype, str(wide))
+
+
+def require_linear_weights(weights: LinearWeights, like: Tensor) -> None:
+    """Raise ValueError unless the five memories agree with each other and with rows ``like`` [..., H, D]."""
+    heads, size = like.shape[-2:]
+    for name in ("key", "value", "memory"):
+        require_shape(f"weights.{name}", getattr(weights, name), (heads, size, size), "[H, D, D]")
+        require_float(f"weights.{name}", getattr(weights, name), like)
+        require(getattr(weights, name).dtype is weights.key.dtype, f"weights.{name}'s dtype", name, "weights.key's")
+    require_shape("weights.gates", weights.gates, (heads, 2, size), "[H, 2, D]")
+    require_shape("weights.gate_bias", weights.gate_bias, (heads, 2), "[H, 2]")
+    for name in ("gates", "gate_bias"):
+        require_float(f"weights.{name}", getattr(weights, name), like)
+
+
+def require_rows(x: Tensor, q: Tensor, names: str) -> None:
+    """Raise ValueError unless x and q are alike and neither is empty."""
+    rank = names.count(",") + 1
+    require(x.dim() == rank, "x's shape", tuple(x.shape), names)
+    require(x.numel() > 0, "x's shape", tuple(x.shape), f"{names}, all at least 1")
+    require_shape("q", q, tuple(x.shape), "x's")
+    for argument, tensor in (("x", x), ("q", q)):
+        require_float(argument, tensor, x)
+    require(q.dtype is x.dtype, "q's dtype", q.dtype, f"x's, {x.dtype}")
+
+
+def require_one_matrix(rule: TitansRule, weights: LinearWeights | MlpWeights) -> None:
+    """Raise ValueError unless the five memories of a head are one matrix."""
+    require(isinstance(weights, LinearWeights), "weights", type(weights).__name__, "LinearWeights")
+    require(rule.retain_delta, "rule.retain_delta", rule.retain_delta, "True")

@@ -1,0 +1,106 @@
+# ruff: noqa: ANN001, ANN201
+# mypy: ignore-errors
+"""What a token makes of its read: k, v and the gates into the ring, and the output; weights are shared by all slots."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from triton.language.extra.cuda import gdc_wait
+
+
+@triton.jit
+def dot_rows(rows, weight, SPLIT: tl.constexpr):
+    """rows [M, J] fp32 times weight [I, J] transposed, fp32 [M, I].
+
+    With SPLIT, rows go in as a sum of two numbers of the weight's own 16-bit type, so nothing of fp32 is lost but
+    what the weight never had.
+    """
+    if SPLIT:
+        high = rows.to(weight.dtype)
+        low = (rows - high.to(tl.float32)).to(weight.dtype)
+        return tl.dot(low, tl.trans(weight), tl.dot(high, tl.trans(weight)))
+    return tl.dot(rows, tl.trans(weight.to(tl.float32)), input_precision="tf32x3")
+
+
+@triton.jit
+def unit_rows(rows):
+    """Each row over its L2 norm."""
+    norm = tl.sqrt(tl.sum(rows * rows, 1))
+    return rows / tl.maximum(norm, 1e-12)[:, None]
+
+
+@triton.jit
+def project_kernel(
+    seen_x_ptr,
+    seen_q_ptr,
+    slots_ptr,
+    key_ptr,
+    value_ptr,
+    memory_ptr,
+    gates_ptr,
+    bias_ptr,
+    ring_k_ptr,
+    ring_w_ptr,
+    gate_ptr,
+    position_ptr,
+    out_ptr,
+    ring_stride,
+    gate_stride,
+    position_stride,
+    num_slots,
+    batch,
+    eta_max,
+    alpha_min,
+    H: tl.constexpr,
+    D: tl.constexpr,
+    C: tl.constexpr,
+    HAS_SLOTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    SPLIT: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """One program a (ROWS of the batch, head, half of the work): 0 appends to the rings, 1 writes the output."""
+    h = tl.program_id(1)
+    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    d = tl.arange(0, D)
+    square = h * D * D + d[:, None] * D + d[None, :]
+    block = (m[:, None] * H + h) * D + d[None, :]
+    there = m < batch
+    if tl.program_id(2) == 1:
+        memory = tl.load(memory_ptr + square, eviction_policy="evict_last")
+        if OVERLAP:
+            gdc_wait()
+        seen_q = tl.load(seen_q_ptr + block, mask=there[:, None], other=0.0)
+        out = dot_rows(seen_q, memory, SPLIT)
+        tl.store(out_ptr + block, out.to(out_ptr.dtype.element_ty), mask=there[:, None])
+    else:
+        key = tl.load(key_ptr + square, eviction_policy="evict_last")
+        value = tl.load(value_ptr + square, eviction_policy="evict_last")
+        gate_eta = tl.load(gates_ptr + h * 2 * D + d).to(tl.float32)
+        gate_alpha = tl.load(gates_ptr + h * 2 * D + D + d).to(tl.float32)
+        bias_eta = tl.load(bias_ptr + 2 * h).to(tl.float32)
+        bias_alpha = tl.load(bias_ptr + 2 * h + 1).to(tl.float32)
+        slot = m.to(tl.int64)
+        if HAS_SLOTS:
+            slot = tl.load(slots_ptr + m, mask=there, other=0).to(tl.int64)
+            there = there & (slot > 0) & (slot < num_slots)
+        n_at = position_ptr + slot * position_stride + h
+        n = tl.load(n_at, mask=there, other=0)
+        there = there & (n < C)
+        gate_at = gate_ptr + slot * gate_stride + (h * C + n) * 2
+        decay = tl.load(gate_at - 1, mask=there & (n > 0), other=0.0)
+        if OVERLAP:
+            gdc_wait()
+        seen_x = tl.load(seen_x_ptr + block, mask=there[:, None], other=0.0)
+        k = unit_rows(dot_rows(seen_x, key, SPLIT))
+        v = unit_rows(dot_rows(seen_x, value, SPLIT))
+        eta = eta_max * tl.sigmoid(tl.sum(seen_x * gate_eta[None, :], 1) + bias_eta)
+        alpha = alpha_min + (1.0 - alpha_min) * tl.sigmoid(tl.sum(seen_x * gate_alpha[None, :], 1) + bias_alpha)
+        opened = eta[:, None] * (tl.exp(decay)[:, None] * k + k - v)
+        row = slot[:, None] * ring_stride + (h * C + n[:, None]) * D + d[None, :]
+        tl.store(ring_k_ptr + row, k.to(ring_k_ptr.dtype.element_ty), mask=there[:, None])
+        tl.store(ring_w_ptr + row, opened.to(ring_w_ptr.dtype.element_ty), mask=there[:, None])
+        tl.store(gate_at, eta, mask=there)
+        tl.store(gate_at + 1, decay + tl.log(tl.maximum(alpha, 1.17549435e-38)), mask=there)
+        tl.store(n_at, n + 1, mask=there)
