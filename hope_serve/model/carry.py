@@ -76,10 +76,9 @@ class DecodeMixer:
 
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
         """x: [B, 1, d]; kernel: [d, 4]."""
-        tail = self._state.tail
-        out = convolve(x, tail, kernel)
-        tail.copy_(tail_after(x, tail, None))
-        return out
+        joined = torch.cat([self._state.tail, x], 1)
+        self._state.tail.copy_(joined[:, 1:])
+        return (joined * kernel.mT).sum(1, keepdim=True)
 
     def mix(self, x: Tensor, q: Tensor, weights: LinearWeights | MlpWeights, rule: TitansRule) -> Tensor:
         """x, q: [B, 1, d]; the query comes before its L2 norm."""

@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 def load_checkpoint(folder: Path, *, device: str = "cpu") -> Checkpoint:
-    """Read and check a checkpoint; parameters come back as float32, without gradients.
+    """Read and check a checkpoint; parameters come back as float32, frozen.
 
     Raises:
         CheckpointError: a file is missing or altered, or a tensor is not what the config says.
@@ -49,10 +49,9 @@ def load_checkpoint(folder: Path, *, device: str = "cpu") -> Checkpoint:
     with torch.device("meta"):
         model = HopeModel(config)
     model.load_state_dict(tensors, assign=True)
-    model.requires_grad_(False)
     return Checkpoint(
         config=config,
-        model=model.eval().to(device),
+        model=model.to(device).freeze(),
         tokenizer_path=folder / TOKENIZER,
         fingerprint=_fingerprint(sums),
     )

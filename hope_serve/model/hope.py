@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +71,13 @@ class HopeModel(nn.Module):
             self.token_weight = nn.Linear(config.hidden_size, 1)
             nn.init.zeros_(self.token_weight.weight)
             nn.init.constant_(self.token_weight.bias, -math.log(MAX_TOKEN_WEIGHT - 1))  # a weight of 1
+
+    def freeze(self) -> Self:
+        """The model for serving: no gradients of parameters, and what depends on them alone made once."""
+        self.requires_grad_(False).eval()
+        for block in self.blocks:
+            block.titans.freeze()
+        return self
 
     def fresh_state(self, batch: int) -> SequenceState:
         """The state of ``batch`` sequences before their first token."""

@@ -24,6 +24,7 @@ class Titans(nn.Module):
         super().__init__()
         self.config = config
         self.rule = config.titans.rule()
+        self._frozen: LinearWeights | MlpWeights | None = None
         d, heads, size = config.hidden_size, config.titans.num_heads, config.head_size
         self.conv = nn.Parameter(torch.randn(d, CONV_WIDTH) * 0.3)
         self.input = nn.Linear(d, d, bias=False)
@@ -41,8 +42,16 @@ class Titans(nn.Module):
             self.outer = nn.Parameter(torch.randn(heads, 3, size, hidden) * 0.5 / math.sqrt(hidden))
             self.gate_outer = nn.Parameter(torch.zeros(heads, 2, hidden))
 
+    def freeze(self) -> None:
+        """Make the initial memories once and for all, for a model that is not trained further."""
+        with torch.no_grad():
+            self._frozen = self._weights()
+
     def weights(self) -> LinearWeights | MlpWeights:
-        """The initial memories, as the ops take them; computed once a forward, differentiable."""
+        """The initial memories, as the ops take them; differentiable unless frozen."""
+        return self._frozen or self._weights()
+
+    def _weights(self) -> LinearWeights | MlpWeights:
         if self.config.titans.memory == "mlp":
             return MlpWeights(inner=self.inner, outer=self.outer, gate_outer=self.gate_outer, gate_bias=self.gate_bias)
         eye = torch.eye(self.config.head_size, dtype=self.key.dtype, device=self.key.device)

@@ -137,7 +137,9 @@ class Trainer:
     def _initial_model(self) -> HopeModel:
         if self.config.start_from is None:
             return HopeModel(self.config.model)
-        return load_checkpoint(self.config.start_from).model
+        model = HopeModel(self.config.model)
+        model.load_state_dict(load_checkpoint(self.config.start_from).model.state_dict())
+        return model
 
     def _apply(self, schedule: ScheduleConfig) -> None:
         factor = learning_factor(schedule, self.step, self.progress)
