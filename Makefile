@@ -34,7 +34,7 @@ check: $(READY)  ## style, types, floors, contract, freshness of generated code
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
-	$(BIN)/python -m proto.generate --check
+	$(BIN)/python proto/generate.py --check
 
 format: $(READY) ## let ruff put things in order
 	$(BIN)/ruff check --fix .
@@ -44,7 +44,7 @@ bench: $(READY)  ## measure this machine; writes a dated file to benchmarks/resu
 	$(BIN)/python -m benchmarks.serving
 
 proto: $(READY)  ## generate hope_serve/pb from proto
-	$(BIN)/python -m proto.generate
+	$(BIN)/python proto/generate.py
 
 clean:           ## remove everything that was set up
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
