@@ -26,7 +26,7 @@ CODES: Labels = (
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 FINISH_REASONS: Labels = ("none", "stop", "length")
-REJECTIONS: Labels = ("concurrency", "queue_full", "deadline", "draining", "other")
+REJECTIONS: Labels = ("concurrency", "queue_full", "learning_backlog", "deadline", "draining")
 TIERS: Labels = ("none", "device", "host", "store")
 OUTCOMES: Labels = ("committed", "skipped", "dry_run", "duplicate", "refused", "failed")
 LOOKUPS: Labels = ("hit", "miss", "error")

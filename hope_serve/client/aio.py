@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import grpc
 from google.protobuf.message import Message as Pb
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from hope_serve.api import (
     AdaptOptions,
@@ -87,7 +87,7 @@ class AsyncHopeClient:
         self._inference = InferenceServiceStub(self._channel)
         self._adaptation = AdaptationServiceStub(self._channel)
         self._memory = MemoryServiceStub(self._channel)
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
 
     async def __aenter__(self) -> Self:
         return self
@@ -165,7 +165,7 @@ class AsyncHopeClient:
                 return
 
     async def list_versions(self, user_id: str, **fields: Unpack[CallFields]) -> tuple[VersionReport, ...]:
-        """The versions of a memory, newest first."""
+        """The versions of a memory, oldest first."""
         request = memory_pb2.ListVersionsRequest(user_id=user_id)
         return memory.read_versions(await self._call(self._memory.ListVersions, request, fields))
 
@@ -194,7 +194,7 @@ class AsyncHopeClient:
         request = memory_pb2.DeleteMemoryRequest(user_id=user_id)
         return memory.read_receipt(await self._call(self._memory.DeleteMemory, request, fields))
 
-    async def delete_session(self, session_id: str, *, user_id: str = "", **fields: Unpack[CallFields]) -> bool:
+    async def delete_session(self, user_id: str, session_id: str, **fields: Unpack[CallFields]) -> bool:
         """Forget a conversation; whether there was one."""
         request = memory_pb2.DeleteSessionRequest(user_id=user_id, session_id=session_id)
         return (await self._call(self._memory.DeleteSession, request, fields)).deleted
@@ -202,8 +202,8 @@ class AsyncHopeClient:
     async def is_serving(self, service: str = "hope.v1.InferenceService", **fields: Unpack[CallFields]) -> bool:
         """Whether a service takes calls; "" asks whether the server is alive."""
         request = health_pb2.HealthCheckRequest(service=service)
-        reply: health_pb2.HealthCheckResponse = await self._call(self._health.Check, request, fields)
-        return reply.status == health_pb2.HealthCheckResponse.SERVING
+        reply: Any = await self._call(self._health.Check, request, fields)
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def _call(self, rpc: Callable[..., Awaitable[R]], request: Pb, fields: CallFields) -> R:
         with _typed_errors():

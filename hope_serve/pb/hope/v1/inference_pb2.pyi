@@ -317,7 +317,7 @@ class GenerateRequest(_message.Message):
     text: _builtins.str
     """Text of a document."""
     session_id: _builtins.str
-    """Keeps the conversation's state under this name between calls, up to 128 characters."""
+    """Keeps the conversation's state under this name between calls, up to 128 characters; needs user_id."""
     learn: Global___Learn.ValueType
     """What the memory learns afterwards; needs user_id and messages that end with the user's turn."""
     request_id: _builtins.str

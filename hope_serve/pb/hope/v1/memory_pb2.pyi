@@ -248,7 +248,7 @@ class ListVersionsResponse(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryVersion]:
-        """Newest first."""
+        """Oldest first."""
 
     def __init__(
         self,
@@ -438,7 +438,7 @@ class DeleteSessionRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Whose; empty for a session of the plain model."""
+    """Whose."""
     session_id: _builtins.str
     """Which."""
     def __init__(

@@ -38,7 +38,7 @@ class MemoryServiceStub:
     ListMemories: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ListMemoriesRequest, _memory_pb2.ListMemoriesResponse]
     """Lists the memories of the caller's tenant."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ListVersionsRequest, _memory_pb2.ListVersionsResponse]
-    """Lists the versions of a user's memory, newest first."""
+    """Lists the versions of a user's memory, oldest first."""
     RollbackMemory: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RollbackMemoryRequest, _memory_pb2.RollbackMemoryResponse]
     """Makes a new version with the content of an older one."""
     DeleteMemory: _grpc.UnaryUnaryMultiCallable[_memory_pb2.DeleteMemoryRequest, _memory_pb2.DeleteMemoryResponse]
@@ -56,7 +56,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     ListMemories: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListMemoriesRequest, _memory_pb2.ListMemoriesResponse]  # type: ignore[assignment]
     """Lists the memories of the caller's tenant."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListVersionsRequest, _memory_pb2.ListVersionsResponse]  # type: ignore[assignment]
-    """Lists the versions of a user's memory, newest first."""
+    """Lists the versions of a user's memory, oldest first."""
     RollbackMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.RollbackMemoryRequest, _memory_pb2.RollbackMemoryResponse]  # type: ignore[assignment]
     """Makes a new version with the content of an older one."""
     DeleteMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteMemoryRequest, _memory_pb2.DeleteMemoryResponse]  # type: ignore[assignment]
@@ -89,7 +89,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.ListVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.ListVersionsResponse, _abc.Awaitable[_memory_pb2.ListVersionsResponse]]:
-        """Lists the versions of a user's memory, newest first."""
+        """Lists the versions of a user's memory, oldest first."""
 
     @_abc_1.abstractmethod
     def RollbackMemory(

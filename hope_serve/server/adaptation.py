@@ -1,0 +1,47 @@
+"""AdaptationService."""
+
+# ruff: noqa: N802 (the contract names the methods)
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from hope_serve.api import AdaptRequest
+from hope_serve.pb.hope.v1 import adaptation_pb2
+from hope_serve.pb.hope.v1.adaptation_pb2_grpc import AdaptationServiceServicer
+from hope_serve.server.deadline import deadline_of
+from hope_serve.server.owners import owner_of
+from hope_serve.server.prompts import Prompts, payload_digest
+from hope_serve.wire.adaptation import read_adapt, write_adapted
+
+if TYPE_CHECKING:
+    from hope_serve.engine import Engine
+
+
+class AdaptationService(AdaptationServiceServicer):
+    """Adapt."""
+
+    def __init__(self, engine: Engine, prompts: Prompts) -> None:
+        self._engine = engine
+        self._prompts = prompts
+
+    async def Adapt(
+        self, request: adaptation_pb2.AdaptRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> adaptation_pb2.AdaptResponse:
+        """Learns a text exactly once per request_id and answers when the memory is durable."""
+        call = read_adapt(request)
+        owner = owner_of(call.user_id)
+        tokens = await self._prompts.lesson(call.input)
+        lesson = AdaptRequest(
+            owner=owner,
+            request_id=call.request_id,
+            tokens=tokens,
+            payload_digest=payload_digest(tokens, call.options, call.expected_version),
+            expected_version=call.expected_version,
+            options=call.options,
+            source=call.source,
+            deadline=deadline_of(context),
+        )
+        return write_adapted(await self._engine.adapt(lesson))

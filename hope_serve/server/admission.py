@@ -1,0 +1,51 @@
+"""How many calls may be under way. gRPC's own limit would refuse health checks as well; this one does not see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hope_serve.errors import Exhausted, Unavailable
+
+
+class Admission:
+    """Counts the calls in flight, bounds them, and closes the door for draining."""
+
+    def __init__(self, max_concurrent_calls: int) -> None:
+        self._limit = max_concurrent_calls
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """One call.
+
+        Raises:
+            Unavailable: the server is draining.
+            Exhausted: as many calls as allowed are under way.
+        """
+        if self.draining:
+            raise Unavailable(
+                "the server is draining; try another one, or this one after its restart", reason="DRAINING"
+            )
+        if self._in_flight >= self._limit:
+            raise Exhausted(
+                f"{self._in_flight} calls are under way, of max_concurrent_calls {self._limit}; try again later",
+                reason="CONCURRENCY",
+            )
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def drain(self) -> None:
+        """Refuse new calls and wait for those under way."""
+        self.draining = True
+        await self._idle.wait()

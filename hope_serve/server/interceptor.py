@@ -1,0 +1,126 @@
+"""What happens around every call of ours: admission, one mapping of errors, measurement, patience with slow readers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as Pb
+
+from hope_serve.errors import Exhausted, HopeError, InvalidRequest
+from hope_serve.metrics import Metrics
+from hope_serve.server.admission import Admission
+from hope_serve.server.measure import measure_call, measure_rejection
+from hope_serve.wire.status import code_of, trailers, write_status
+
+OURS = "/hope.v1."
+ABORT_SECONDS = 1.0
+"""A refusal may stand in line behind replies that the client does not read; nobody waits for it longer than this."""
+
+log = logging.getLogger(__name__)
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One call while it is answered."""
+
+    method: str
+    context: Context
+    correlation_id: str = field(default_factory=lambda: uuid4().hex)
+    started_at: float = field(default_factory=time.perf_counter)
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    last_reply: Pb | None = None
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of the hope.v1 services; health and reflection pass untouched."""
+
+    def __init__(self, admission: Admission, metrics: Metrics, *, write_timeout_seconds: float) -> None:
+        self._admission = admission
+        self._metrics = metrics
+        self._write_timeout = write_timeout_seconds
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler, wrapped. It takes raw bytes: what cannot be parsed is refused like any other bad input."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(OURS):
+            return handler
+        method = handler_call_details.method.rpartition("/")[2]
+        if handler.response_streaming:
+
+            async def stream(raw: bytes, context: Context) -> None:
+                call = Call(method=method, context=context)
+                await self._guard(call, lambda: self._write_all(handler, raw, call))
+
+            return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)  # type: ignore[arg-type]
+
+        async def unary(raw: bytes, context: Context) -> Pb | None:
+            call = Call(method=method, context=context)
+            await self._guard(call, lambda: self._answer(handler, raw, call))
+            return call.last_reply
+
+        return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
+
+    async def _guard(self, call: Call, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with self._admission.enter():
+                await work()
+        except HopeError as error:
+            measure_rejection(self._metrics, error)
+            await _refuse(call, error)
+        except asyncio.CancelledError:
+            expired = call.context.time_remaining() == 0
+            call.code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+            raise
+        except Exception:  # the one place where a bug becomes a status
+            log.exception("%s failed, correlation id %s", call.method, call.correlation_id)
+            await _refuse(call, HopeError(f"internal error; quote correlation id {call.correlation_id}"))
+        finally:
+            seconds = time.perf_counter() - call.started_at
+            measure_call(self._metrics, call.method, call.code.name, call.last_reply, seconds)
+
+    async def _answer(self, handler: Any, raw: bytes, call: Call) -> None:
+        call.last_reply = await handler.unary_unary(_parsed(handler, raw), call.context)
+
+    async def _write_all(self, handler: Any, raw: bytes, call: Call) -> None:
+        replies: AsyncIterator[Pb] = handler.unary_stream(_parsed(handler, raw), call.context)
+        async with aclosing(replies):  # type: ignore[type-var]
+            async for reply in replies:
+                call.last_reply = reply
+                try:
+                    async with asyncio.timeout(self._write_timeout):
+                        await call.context.write(reply)
+                except TimeoutError as error:
+                    raise Exhausted(
+                        f"the client took no reply for write_timeout_seconds {self._write_timeout:g}; read faster",
+                        reason="SLOW_READER",
+                    ) from error
+
+
+def _parsed(handler: Any, raw: bytes) -> Pb:
+    try:
+        request: Pb = handler.request_deserializer(raw)
+    except DecodeError as error:
+        raise InvalidRequest("request", f"{len(raw)} bytes are not the method's message; see proto/hope/v1") from error
+    return request
+
+
+async def _refuse(call: Call, error: HopeError) -> None:
+    call.code = code_of(error)
+    status = write_status(error, call.correlation_id)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ABORT_SECONDS):
+            await call.context.abort(call.code, status.message, trailers(status, error))

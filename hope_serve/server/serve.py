@@ -1,0 +1,127 @@
+"""The composition root: from a configuration to a running server, and back down without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import torch
+import uvloop
+
+import hope_serve
+from hope_serve.config import Config, ConfigError, parse_address
+from hope_serve.engine import Engine
+from hope_serve.memory.url import make_store
+from hope_serve.metrics import Metrics, MetricsServer
+from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
+from hope_serve.server.measured_store import measured
+from hope_serve.server.server import HopeServer
+from hope_serve.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+QUICK_EXIT_CODE = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A server that takes calls."""
+
+    server: HopeServer
+    engine: Engine
+    port: int
+    metrics_port: int
+
+    async def drain(self, seconds: float) -> bool:
+        """Finish what is under way, for at most ``seconds``; whether all of it was finished."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.server.drain()
+        except TimeoutError:
+            log.warning("after drain_seconds %g some calls had not ended; they are cut off", seconds)
+            return False
+        await self.engine.drain(0)
+        return True
+
+
+def run(config: Config, announce: Callable[[Running], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    Raises:
+        ConfigError, CheckpointError, HopeError: it cannot start; the message names the remedy.
+    """
+    logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, announce))
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Running]:
+    """A server, from checkpoint to ports; leaving closes everything, in the opposite order."""
+    checkpoint = await asyncio.to_thread(load_checkpoint, config.model.checkpoint, device=_device(config.model.device))
+    metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config))
+    async with AsyncExitStack() as closing:
+        store = measured(make_store(config.memory.url), metrics)
+        closing.push_async_callback(store.close)
+        await store.open()
+        engine = Engine(checkpoint, store, config.engine, metrics)
+        closing.push_async_callback(engine.close)
+        await engine.start()
+        metrics_server = _metrics_server(config.server.metrics_listen, metrics)
+        closing.callback(metrics_server.close)
+        server = HopeServer(config.server, engine, Tokenizer.load(checkpoint.tokenizer_path), metrics)
+        closing.push_async_callback(server.close)
+        port = await server.start(store)
+        yield Running(server=server, engine=engine, port=port, metrics_port=metrics_server.port)
+
+
+async def _serve(config: Config, announce: Callable[[Running], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(QUICK_EXIT_CODE)  # commits are atomic: nothing that was acknowledged is lost
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with running(config) as server:
+        announce(server)
+        await stop.wait()
+        log.info("draining for at most %g s; a second signal ends at once", config.server.drain_seconds)
+        await server.drain(config.server.drain_seconds)
+
+
+def _metrics_server(listen: str, metrics: Metrics) -> MetricsServer:
+    try:
+        return MetricsServer(metrics, *parse_address(listen, "server.metrics_listen"))
+    except OSError as error:
+        raise ConfigError(
+            f"server.metrics_listen {listen} cannot be bound ({error.strerror}); choose another port, or port 0"
+        ) from error
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _build_labels() -> dict[str, str]:
+    return {"version": hope_serve.__version__, "python": platform.python_version(), "torch": torch.__version__}
+
+
+def _model_labels(checkpoint: Checkpoint, config: Config) -> dict[str, str]:
+    return {
+        "name": checkpoint.config.name,
+        "fingerprint": checkpoint.fingerprint,
+        "device": str(checkpoint.model.embedding.device),
+        "deterministic": str(config.engine.deterministic).lower(),
+    }

@@ -1,0 +1,99 @@
+"""The gRPC server: services, what surrounds them, and how they come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import grpc
+
+from hope_serve.config import ConfigError, ServerConfig
+from hope_serve.memory.store import MemoryStore
+from hope_serve.metrics import Metrics
+from hope_serve.pb.hope.v1 import adaptation_pb2, inference_pb2, memory_pb2
+from hope_serve.pb.hope.v1.adaptation_pb2_grpc import add_AdaptationServiceServicer_to_server
+from hope_serve.pb.hope.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
+from hope_serve.pb.hope.v1.memory_pb2_grpc import add_MemoryServiceServicer_to_server
+from hope_serve.server.adaptation import AdaptationService
+from hope_serve.server.admission import Admission
+from hope_serve.server.health import Health
+from hope_serve.server.inference import InferenceService
+from hope_serve.server.interceptor import CallInterceptor
+from hope_serve.server.learner import Learner
+from hope_serve.server.memory import MemoryService
+from hope_serve.server.prompts import Prompts
+from hope_serve.server.reflection import enable_reflection
+from hope_serve.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from hope_serve.engine import Engine
+
+SERVICES = tuple(
+    service.full_name
+    for module in (inference_pb2, adaptation_pb2, memory_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+)
+
+
+class HopeServer:
+    """Everything between the port and the engine. The engine, the store and their order of closing are the caller's."""
+
+    def __init__(self, config: ServerConfig, engine: Engine, tokenizer: Tokenizer, metrics: Metrics) -> None:
+        self._config = config
+        self._engine = engine
+        self._pulse: asyncio.Task[None] | None = None
+        self._admission = Admission(config.max_concurrent_calls)
+        self._learner = Learner(engine, limit=config.max_background_learning)
+        interceptor = CallInterceptor(self._admission, metrics, write_timeout_seconds=config.write_timeout_seconds)
+        self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
+        prompts = Prompts(tokenizer, engine.info)
+        add_InferenceServiceServicer_to_server(InferenceService(engine, prompts, self._learner), self._server)
+        add_AdaptationServiceServicer_to_server(AdaptationService(engine, prompts), self._server)
+        add_MemoryServiceServicer_to_server(MemoryService(engine), self._server)
+        self._health = Health(engine, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
+        self._health.join(self._server)
+        if config.reflection:
+            enable_reflection((*SERVICES, "grpc.health.v1.Health"), self._server)
+
+    async def start(self, store: MemoryStore) -> int:
+        """Listen, and return the port.
+
+        Raises:
+            ConfigError: the address cannot be had.
+        """
+        try:
+            port = self._server.add_insecure_port(self._config.listen)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"server.listen {self._config.listen} cannot be bound; stop what listens there or choose another port"
+            ) from error
+        await self._health.refresh()
+        await self._server.start()
+        self._pulse = asyncio.get_running_loop().create_task(self._health.pulse(store), name="health")
+        return port
+
+    async def drain(self) -> None:
+        """Take no new calls (health goes on answering), finish those under way, learn what they asked to learn."""
+        self._admission.draining = True
+        await self._health.refresh()
+        await self._admission.drain()
+        await self._learner.drain()
+
+    async def close(self) -> None:
+        """Stop listening and let go of whatever is still under way."""
+        if self._pulse:
+            self._pulse.cancel()
+        self._learner.cancel()
+        await self._server.stop(grace=0)
+
+
+def _options(config: ServerConfig) -> list[tuple[str, int]]:
+    keepalive = round(config.keepalive_seconds * 1000)
+    return [
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a twin
+        ("grpc.keepalive_time_ms", keepalive),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", min(keepalive, 10_000)),
+    ]
