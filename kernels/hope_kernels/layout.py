@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Self
 
 import torch
@@ -68,6 +68,11 @@ class LinearWeights:
     memory: Tensor
     gates: Tensor
     gate_bias: Tensor
+
+    @cached_property
+    def joined(self) -> Tensor:
+        """[H, D, 2 D + 2]: key, value and both gates side by side, input axis first, for one product."""
+        return torch.cat([self.key, self.value, self.gates], 1).mT.contiguous()
 
 
 @dataclass(frozen=True, kw_only=True)

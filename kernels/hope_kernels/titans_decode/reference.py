@@ -9,8 +9,7 @@ from torch import Tensor
 from hope_kernels.arguments import require
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
 from hope_kernels.pool import in_use, put, take, weights_in, working_dtype
-from hope_kernels.titans_chunk.reference import log_alpha, project
-from hope_kernels.titans_commit.reference import close_open_row
+from hope_kernels.titans_chunk.reference import log_alpha
 
 
 def titans_decode_reference(
@@ -30,18 +29,13 @@ def titans_decode_reference(
 
     Source: arXiv 2512.24695, Eqs 83-93.
     """
-    q = F.normalize(q, dim=-1)
-    reads = [_read_and_close(clock, x, q) for clock in clocks]
-    k, v, eta, alpha = (part.squeeze(2) for part in project(x[:, :, None], reads[0][0][:, :, None], weights, rule))
-    learned = reads[-1][1]
-    if rule.causal:
-        memory = clocks[-1]
-        decay = _log_decay(memory)[..., None]
-        seen = (decay - memory.ring_gate[..., 1]).exp() * (q[:, :, None] @ memory.ring_k.mT)[:, :, 0]
-        learned = decay.exp() * learned - (seen[:, :, None] @ memory.ring_w)[:, :, 0]
-    for clock in clocks:
-        _append(clock, k, v, eta, alpha)
-    return ((q + learned)[:, :, None] @ weights.memory.mT)[:, :, 0]
+    heads = [_Heads(clock, x, q) for clock in clocks]
+    k, v, eta, alpha = _project(x + heads[0].read(0), weights, rule)
+    memory = heads[-1]
+    learned = memory.causal_read() if rule.causal else memory.read(1)
+    for clock in heads:
+        clock.append(k, v, eta, alpha)
+    return _by_head(F.normalize(q, dim=-1) + learned, weights.memory.mT)
 
 
 def titans_decode_slots_reference(
@@ -71,27 +65,61 @@ def titans_decode_slots_reference(
     return out
 
 
-def _read_and_close(clock: LinearState, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """x @ matrix and q @ matrix, [B, H, D] each, while the ring's open row is closed with the same pass."""
-    last = (clock.position.long() - 1).clamp(min=0)[..., None, None].expand(-1, -1, 1, x.shape[-1])
-    p = clock.ring_w.gather(2, last)[:, :, 0]
-    reads = torch.stack([x, q, p], -2) @ clock.matrix
-    clock.ring_w.copy_(close_open_row(clock, reads[..., 2, :]).ring_w)
-    return reads[..., 0, :], reads[..., 1, :]
+class _Heads:
+    """One clock's state with sequences and heads as one axis N = B H; making it closes every ring's open row.
+
+    Rows of a ring from ``position`` on are zero, so they add nothing and need no mask; that holds for an empty
+    ring's open row, too, and for the log decay before a chunk's first row (the ring's last row, by index -1).
+    """
+
+    def __init__(self, clock: LinearState, x: Tensor, q: Tensor) -> None:
+        self._shape, self._position = x.shape, clock.position
+        self._k, self._w, self._gate = (t.flatten(0, 1) for t in (clock.ring_k, clock.ring_w, clock.ring_gate))
+        self._at = clock.position.flatten().long()
+        self._n = torch.arange(len(self._at), device=x.device)
+        last = (self._at - 1).clamp_min(0)
+        q = F.normalize(q.flatten(0, 1), dim=-1)
+        opened, key = self._w[self._n, last], self._k[self._n, last]
+        self._reads = torch.stack([x.flatten(0, 1), q, opened], 1) @ clock.matrix.flatten(0, 1)
+        log_decay = self._gate[..., 1]
+        before, now = log_decay[self._n, last - 1], log_decay[self._n, last]
+        self._log_decay = now
+        shrunk = torch.exp(torch.stack([before, now], 1)[..., None] - log_decay[:, None])
+        self._mix = shrunk * (torch.stack([key, q], 1) @ self._k.mT)
+        self._mix[self._n, 0, last] = 0.0
+        eta = self._gate[self._n, last, :1]
+        row = self._reads[:, 2] + opened - eta * (before.exp()[:, None] * key + (self._mix[:, :1] @ self._w)[:, 0])
+        self._w[self._n, last] = row.to(self._w.dtype)
+
+    def read(self, vector: int) -> Tensor:
+        """[B, H, D]: the snapshot's product with x (0) or q (1)."""
+        return self._reads[:, vector].view(self._shape)
+
+    def causal_read(self) -> Tensor:
+        """[B, H, D]: what q reads through every row written so far."""
+        learned = self._log_decay.exp()[:, None] * self._reads[:, 1] - (self._mix[:, 1:] @ self._w)[:, 0]
+        return learned.view(self._shape)
+
+    def append(self, k: Tensor, v: Tensor, eta: Tensor, alpha: Tensor) -> None:
+        """One open row more."""
+        k, v = k.flatten(0, 1), v.flatten(0, 1)
+        eta, alpha = eta.flatten()[:, None], alpha.flatten()
+        decay = self._log_decay
+        self._k[self._n, self._at] = k.to(self._k.dtype)
+        self._w[self._n, self._at] = (eta * (decay.exp()[:, None] * k + k - v)).to(self._w.dtype)
+        self._gate[self._n, self._at] = torch.cat([eta, (decay + log_alpha(alpha))[:, None]], 1).to(self._gate.dtype)
+        self._position.add_(1)
 
 
-def _log_decay(clock: LinearState) -> Tensor:
-    """[B, H]: log of the decay since the chunk's start."""
-    at = clock.position.long()[..., None]
-    return clock.ring_gate[..., 1].gather(2, (at - 1).clamp(min=0)).masked_fill(at == 0, 0.0)[..., 0]
+def _project(seen: Tensor, weights: LinearWeights, rule: TitansRule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As ``project`` for one token [B, H, D]: k, v: [B, H, D]; eta, alpha: [B, H]."""
+    size = seen.shape[-1]
+    projected = _by_head(seen, weights.joined)
+    k, v = F.normalize(projected[..., : 2 * size].reshape(*seen.shape[:-1], 2, size), dim=-1).unbind(-2)
+    gates = torch.sigmoid(projected[..., 2 * size :] + weights.gate_bias)
+    return k, v, rule.eta_max * gates[..., 0], rule.alpha_min + (1 - rule.alpha_min) * gates[..., 1]
 
 
-def _append(clock: LinearState, k: Tensor, v: Tensor, eta: Tensor, alpha: Tensor) -> None:
-    """One open row more."""
-    decay = _log_decay(clock)
-    opened = eta[..., None] * (decay.exp()[..., None] * k + k - v)
-    gate = torch.stack([eta, decay + log_alpha(alpha)], -1)
-    at = clock.position.long()[..., None, None]
-    for ring, row in ((clock.ring_k, k), (clock.ring_w, opened), (clock.ring_gate, gate)):
-        ring.scatter_(2, at.expand(-1, -1, 1, row.shape[-1]), row[:, :, None].to(ring.dtype))
-    clock.position.add_(1)
+def _by_head(x: Tensor, matrices: Tensor) -> Tensor:
+    """[B, H, D] @ [H, D, E] to [B, H, E]; heads lead, so that no matrix is copied per sequence."""
+    return (x.transpose(0, 1) @ matrices).transpose(0, 1)
