@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hope_serve.api import Durability, ErasureReceipt, MemorySummary, Owner, VersionReport
 from hope_serve.memory.backend import Backend
 from hope_serve.memory.erasing import Eraser
@@ -116,6 +118,14 @@ class SealedStore:
             if exists(row.head)
         )
         return summaries, rows[-1].cursor if len(rows) == page_size else ""
+
+    def owner_key(self, owner: Owner) -> str:
+        """The name that ``on_erased`` calls the owner by."""
+        return self._owners.binding(owner).index
+
+    def on_erased(self, tell: Callable[[str | None], None]) -> None:
+        """Call ``tell`` with an ``owner_key`` whenever that owner is erased."""
+        self._backend.on_erased(tell)
 
     async def load_session(self, owner: Owner, session_id: str, *, fingerprint: str) -> StoredSession | None:
         """A conversation's state."""

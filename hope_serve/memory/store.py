@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -202,6 +202,17 @@ class MemoryStore(Protocol):
         self, tenant: str, *, page_size: int = 100, page_token: str = ""
     ) -> tuple[tuple[MemorySummary, ...], str]:
         """A page of the tenant's memories, and the token of the next page ("" at the end)."""
+        ...
+
+    def owner_key(self, owner: Owner) -> str:
+        """The name that ``on_erased`` calls the owner by. Only once opened."""
+        ...
+
+    def on_erased(self, tell: Callable[[str | None], None]) -> None:
+        """Call ``tell`` with an ``owner_key`` whenever that owner is erased, by this process or (Redis) by any; with
+        None when some may have been missed: then check the heads of all that is cached. A hint, to free copies early:
+        versions never repeat, so a copy that outlived its erasure cannot pass for a current one.
+        """
         ...
 
     async def load_session(self, owner: Owner, session_id: str, *, fingerprint: str) -> StoredSession | None:

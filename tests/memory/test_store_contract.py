@@ -260,6 +260,23 @@ async def test_erasing_removes_memory_sessions_and_every_trace_of_the_bytes(stor
     assert await store.erase(ALICE) == receipt
 
 
+async def test_an_erasure_is_told_to_every_pod_that_listens(request, storage, store):
+    if "sqlite" in request.node.name:
+        pods = [store]
+    else:
+        pods = [store, await storage.store()]
+    heard = [asyncio.Queue() for _ in pods]
+    for pod, queue in zip(pods, heard, strict=True):
+        pod.on_erased(queue.put_nowait)
+    await asyncio.sleep(0.05)
+    await write_versions(store, ALICE, 1)
+    await store.erase(ALICE)
+    for pod, queue in zip(pods, heard, strict=True):
+        while (told := await asyncio.wait_for(queue.get(), 5)) is None:
+            pass
+        assert told == pod.owner_key(ALICE)
+
+
 async def test_erasing_what_never_was_is_not_found(store):
     with pytest.raises(NotFound):
         await store.erase(ALICE)
@@ -434,13 +451,19 @@ async def test_user_and_request_ids_never_appear_in_an_encrypted_store(storage):
 
 
 async def test_large_memories_do_not_hold_up_the_event_loop(store, longest_pause):
+    given = [
+        Snapshot(fingerprint=MODEL, schema=1, tensors={"big": tensor(number, 16 * 2**20)}, counters={})
+        for number in range(3)
+    ]
+    loaded = []
+
     async def commit_and_load():
-        version = (await store.head(ALICE)).version
-        big = Snapshot(fingerprint=MODEL, schema=1, tensors={"big": tensor(version, 16 * 2**20)}, counters={})
-        assert isinstance(await store.commit(ALICE, step(version, big)), Committed)
-        assert content((await store.load(ALICE, fingerprint=MODEL)).snapshot) == content(big)
+        version = len(loaded)
+        assert isinstance(await store.commit(ALICE, step(version, given[version])), Committed)
+        loaded.append(await store.load(ALICE, fingerprint=MODEL))
 
     assert await longest_pause(commit_and_load) < 0.15
+    assert [content(memory.snapshot) for memory in loaded] == [content(snapshot) for snapshot in given]
 
 
 async def test_a_cancelled_commit_is_applied_whole_or_not_at_all(store):

@@ -1,5 +1,6 @@
 """Real servers: a redis-server or valkey-server process of our own, on a free port, in a folder of its own."""
 
+import asyncio
 import shutil
 import signal
 import socket
@@ -26,9 +27,12 @@ def server_binary():
 
 
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port that nobody has, low enough for a cluster's second port 10,000 above it."""
+    while True:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            if (port := sock.getsockname()[1]) < 55_000:
+                return port
 
 
 class RedisServer:
@@ -53,10 +57,13 @@ class RedisServer:
         } | {name.replace("_", "-"): value for name, value in settings.items()}
         self.process = None
 
-    def start(self):
-        arguments = [part for name, value in self.settings.items() for part in (f"--{name}", str(value))]
+    def start(self, *, largest_file=None):
+        """Start the process; with ``largest_file``, in blocks of 512 or 1,024 bytes, as on a disk that is soon full."""
+        command = [self._binary, *self.arguments()]
+        if largest_file:
+            command = ["sh", "-c", f'trap "" XFSZ; ulimit -f {largest_file}; exec "$@"', "sh", *command]
         with (self.folder / "log").open("a") as log:
-            self.process = subprocess.Popen([self._binary, *arguments], stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
         give_up = time.monotonic() + START_SECONDS
         while time.monotonic() < give_up:
             if self.process.poll() is not None:
@@ -68,11 +75,18 @@ class RedisServer:
                 time.sleep(0.005)
         raise RuntimeError(f"the server did not start: {(self.folder / 'log').read_text()[-2000:]}")
 
+    def arguments(self):
+        return [part for name, value in self.settings.items() for part in (f"--{name}", *str(value).split(" "))]
+
     def command(self, *arguments, **credentials):
-        """Run one command, as the default user unless credentials are given."""
-        retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        with redis.Redis(port=self.port, retry=retry, protocol=2, driver_info=None, **credentials) as client:
-            return client.execute_command(*arguments)
+        """Run one command, as the default user unless credentials are given; the answer as it came."""
+        connection = redis.Connection(port=self.port, protocol=2, driver_info=None, socket_timeout=5, **credentials)
+        try:
+            connection.connect()
+            connection.send_command(*arguments)
+            return connection.read_response()
+        finally:
+            connection.disconnect()
 
     @property
     def url(self):
@@ -97,3 +111,11 @@ class RedisServer:
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
+
+
+async def until(true, seconds=20):
+    """Ask again and again until it is so; fails the test after a while."""
+    give_up = time.monotonic() + seconds
+    while not await asyncio.to_thread(true):
+        assert time.monotonic() < give_up, "the servers did not get that far"
+        await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Calls of the functions: arguments in, checked answers out, and the wait for the disks in the same breath."""
+"""Calls of the functions: arguments in, checked answers out, and the wait for the disks that were promised."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hope_serve.memory.redis import layout
 from hope_serve.memory.redis.errors import NOT_DURABLE, emptied, named
 from hope_serve.memory.redis.link import Argument, Command, Link, Reply, ReplyError
 
+_FIRST_WAIT_MS = 50
 _log = logging.getLogger(__name__)
 
 
@@ -60,7 +61,7 @@ class Calls:
 
     async def confirmed(self, key: str, *commands: Command) -> Reply:
         """Run commands that write, and the wait for them on the same connection; the first one's reply."""
-        replies = await self._link.run(key, [*commands, *self._waits()])
+        replies = await self._link.run(key, commands, then=self._waits())
         for reply in replies[: len(commands)]:
             check(reply)
         self._check_wait(replies[len(commands) :])
@@ -76,13 +77,16 @@ class Calls:
             check(reply)
 
     def _waits(self) -> list[Command]:
+        """Sent after the write was answered, never with it: a replica that reads the question together with the write
+        answers it before its disk has, and not again for a second. The short wait asks; the long one asks again.
+        """
         if self.durability is Durability.REPLICATED_FSYNC:
-            return [("WAITAOF", 1, 1, self._wait_ms)]
+            return [("WAITAOF", 1, 1, min(_FIRST_WAIT_MS, self._wait_ms)), ("WAITAOF", 1, 1, self._wait_ms)]
         return []
 
     def _check_wait(self, replies: Sequence[Reply]) -> None:
         """Raises Unavailable when the write is not on the disks it was promised to be on."""
-        for reply in replies:
+        for reply in replies[-1:]:
             confirmed = check(reply)
             assert isinstance(confirmed, list)
             if confirmed[0] != 1 or not confirmed[1]:

@@ -23,13 +23,15 @@ class RedisLink:
         self._calls: set[asyncio.Task[list[Reply]]] = set()
         self._closed = False
 
-    async def run(self, key: str, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
+    async def run(
+        self, key: str, commands: Sequence[Command], *, then: Sequence[Command] = (), bulk: bool = False
+    ) -> list[Reply]:
         """Run the commands on one connection to the server that holds the key."""
         if self._closed:
             raise Unavailable("the store is closed")
         if len(self._calls) >= self._limits.in_flight:
             raise Exhausted(f"{len(self._calls)} calls to the store are under way already; try again later")
-        call = asyncio.create_task(self._run_in_time(key, commands, bulk))
+        call = asyncio.create_task(self._run_in_time(key, commands, then, bulk))
         self._calls.add(call)
         call.add_done_callback(self._forget)
         return await asyncio.shield(call)
@@ -51,11 +53,13 @@ class RedisLink:
         if not call.cancelled():
             call.exception()  # whoever asked may be gone; the error was theirs
 
-    async def _run_in_time(self, key: str, commands: Sequence[Command], bulk: bool) -> list[Reply]:
+    async def _run_in_time(
+        self, key: str, commands: Sequence[Command], then: Sequence[Command], bulk: bool
+    ) -> list[Reply]:
         seconds = self._limits.bulk_seconds if bulk else self._limits.small_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._run(key, commands, bulk)
+                return await self._run(key, commands, then, bulk)
         except TimeoutError as error:
             self._topology.doubt()
             raise Unavailable(
@@ -66,12 +70,12 @@ class RedisLink:
             self._topology.doubt()
             raise
 
-    async def _run(self, key: str, commands: Sequence[Command], bulk: bool) -> list[Reply]:
-        replies = await (await self._topology.node(key)).run(commands, bulk=bulk)
+    async def _run(self, key: str, commands: Sequence[Command], then: Sequence[Command], bulk: bool) -> list[Reply]:
+        replies = await (await self._topology.node(key)).run(commands, then=then, bulk=bulk)
         codes = {reply.code for reply in replies if isinstance(reply, ReplyError)}
         if codes.isdisjoint(_ELSEWHERE):
             return replies
         self._topology.doubt()
         if "MOVED" not in codes:
             return replies
-        return await (await self._topology.node(key)).run(commands, bulk=bulk)
+        return await (await self._topology.node(key)).run(commands, then=then, bulk=bulk)

@@ -23,11 +23,14 @@ Reply = bytes | int | None | ReplyError | list["Reply"]
 class Link(Protocol):
     """One server, or several that share the keys."""
 
-    async def run(self, key: str, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
+    async def run(
+        self, key: str, commands: Sequence[Command], *, then: Sequence[Command] = (), bulk: bool = False
+    ) -> list[Reply]:
         """Run the commands, in order, on one connection to the server that holds ``key``.
 
         Args:
             key: every key of the commands is in its slot.
+            then: further commands on the same connection, sent when the others have been answered.
             bulk: whether much is sent or read; such calls have connections and a time limit of their own.
 
         Raises:
@@ -44,6 +47,8 @@ class Link(Protocol):
 class Server(Protocol):
     """One server of a link."""
 
-    async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
+    async def run(
+        self, commands: Sequence[Command], *, then: Sequence[Command] = (), bulk: bool = False
+    ) -> list[Reply]:
         """As ``Link.run``, on this server."""
         ...

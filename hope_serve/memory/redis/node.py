@@ -18,8 +18,8 @@ from hope_serve.memory.redis.link import Command, Reply, ReplyError
 
 # redis-py takes the code off the answers that it has a class for.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
+    (refusals.MovedError, "MOVED"),  # before ASK, whose class it derives from
     (refusals.AskError, "ASK"),
-    (refusals.MovedError, "MOVED"),
     (refusals.OutOfMemoryError, "OOM"),
     (refusals.ReadOnlyError, "READONLY"),
     (refusals.NoPermissionError, "NOPERM"),
@@ -44,7 +44,7 @@ class Limits:
     small_connections: int = 16
     bulk_connections: int = 4
     small_seconds: float = 1.5
-    bulk_seconds: float = 2.0
+    bulk_seconds: float = 1.75
     in_flight: int = 256
     wait_ms: int = 1000
 
@@ -57,13 +57,15 @@ class Node:
         self._small = _pool(host, address, limits.small_connections)
         self._bulk = _pool(host, address, limits.bulk_connections)
 
-    async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
+    async def run(
+        self, commands: Sequence[Command], *, then: Sequence[Command] = (), bulk: bool = False
+    ) -> list[Reply]:
         """Run the commands in order on one connection. The caller sets the time limit. Raises Unavailable."""
         pool = self._bulk if bulk else self._small
         try:
-            return await _exchange(pool, commands)
+            return await _exchange(pool, commands, then)
         except refusals.AuthenticationError as error:
-            return [ReplyError(f"NOAUTH {error}")] * len(commands)
+            return [ReplyError(f"NOAUTH {error}")] * (len(commands) + len(then))
         except (refusals.RedisError, OSError) as error:
             name, port = self.host
             raise Unavailable(
@@ -90,12 +92,15 @@ class Node:
         await self._bulk.disconnect()
 
 
-async def _exchange(pool: BlockingConnectionPool, commands: Sequence[Command]) -> list[Reply]:
+async def _exchange(pool: BlockingConnectionPool, *batches: Sequence[Command]) -> list[Reply]:
     connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
     ended_well = False
     try:
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        replies = [await _read(connection) for _ in commands]
+        replies: list[Reply] = []
+        for batch in batches:
+            if batch:
+                await connection.send_packed_command(connection.pack_commands(batch), check_health=False)
+                replies += [await _read(connection) for _ in batch]
         ended_well = True
     finally:
         if not ended_well:

@@ -1,0 +1,337 @@
+"""The failure matrix against a real server: what a fault may cost, and what it must not."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+from support.redis_proxy import Proxy
+from support.redis_server import RedisServer
+from support.store_memories import ALICE, BOB, MODEL, memory, small, step, tensor, write_versions
+
+from hope_serve.api import Durability
+from hope_serve.errors import CorruptMemory, Exhausted, FailedPrecondition, Unavailable
+from hope_serve.memory.redis import staging
+from hope_serve.memory.redis.make import install_functions
+from hope_serve.memory.snapshot import Snapshot
+from hope_serve.memory.store import Committed, Duplicate
+from hope_serve.memory.url import make_store
+
+AT_ONCE = 2.0
+"""Seconds within which a call must end while the store is down."""
+RECOVERY = 5.0
+"""Seconds within which a store that is back must be used again."""
+
+
+@pytest.fixture
+async def server(tmp_path):
+    server = RedisServer(tmp_path / "server").start()
+    await install_functions(server.url)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def proxy(server):
+    proxy = await Proxy(server.port).start()
+    yield proxy
+    await proxy.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(port, query=""):
+    store = make_store(f"redis://127.0.0.1:{port}{query}")
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def store(server):
+    async with opened(server.port) as store:
+        yield store
+
+
+@pytest.fixture
+async def far(proxy):
+    """A store behind the proxy."""
+    async with opened(proxy.port) as store:
+        yield store
+
+
+async def ends_at_once(call, error=Unavailable):
+    began = time.monotonic()
+    with pytest.raises(error) as caught:
+        await call
+    assert time.monotonic() - began < AT_ONCE
+    return caught.value
+
+
+async def comes_back(call):
+    """Repeat a call until it works; fails the test after the time for recovery."""
+    began = time.monotonic()
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            assert time.monotonic() - began < RECOVERY
+            await asyncio.sleep(0.05)
+
+
+async def test_redis_killed_and_restarted_loses_nothing_acknowledged(server, store):
+    assert store.durability is Durability.LOCAL_FSYNC
+    for round_number in range(3):
+        await write_versions(store, ALICE, 5, first=5 * round_number + 1, make=memory)
+        server.kill()
+        error = await ends_at_once(store.commit(ALICE, step(5 * round_number + 5, small(9), request_id="in vain")))
+        assert "same request id" in str(error)
+        await ends_at_once(store.load(ALICE, fingerprint=MODEL))
+        server.start()
+        assert (await comes_back(lambda: store.load(ALICE, fingerprint=MODEL))).version == 5 * round_number + 5
+    assert [report.version for report in await store.versions(ALICE)] == list(range(1, 16))
+
+
+async def test_redis_paused_ends_every_call_in_its_own_time_and_recovers(server, store):
+    await write_versions(store, ALICE, 1)
+    server.pause()
+    calls = [store.head(ALICE), store.load(ALICE, fingerprint=MODEL), store.commit(ALICE, step(1, small(2)))]
+    await asyncio.gather(*(ends_at_once(call) for call in calls))
+    server.resume()
+    outcome = await comes_back(lambda: store.commit(ALICE, step(1, small(2))))
+    assert outcome.version == 2
+
+
+async def test_redis_out_of_memory_refuses_commits_keeps_reads_and_recovers_by_itself(server, store):
+    await write_versions(store, ALICE, 1, make=memory)
+    server.command("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(Exhausted, match="memory"):
+        await store.commit(ALICE, step(1, memory(2)))
+    with pytest.raises(Exhausted, match="memory"):
+        await store.commit(ALICE, step(1, Snapshot(fingerprint=MODEL, schema=1, tensors={}, counters={})))
+    assert (await store.load(ALICE, fingerprint=MODEL)).version == 1
+    server.command("CONFIG", "SET", "maxmemory", 0)
+    assert isinstance(await store.commit(ALICE, step(1, memory(2))), Committed)
+
+
+async def test_redis_with_a_full_disk_is_unavailable_and_nothing_acknowledged_is_lost(tmp_path):
+    server = RedisServer(tmp_path / "small").start(largest_file=8192)
+    await install_functions(server.url)
+    async with opened(server.port) as store:
+        acknowledged = 0
+        with pytest.raises((Unavailable, Exhausted)):
+            while True:
+                await write_versions(store, ALICE, 1, first=acknowledged + 1, make=memory)
+                acknowledged += 1
+        assert acknowledged > 1
+        server.restart()
+        stored = await comes_back(lambda: store.load(ALICE, fingerprint=MODEL))
+        assert stored.version in (acknowledged, acknowledged + 1)
+        outcome = await store.commit(ALICE, step(acknowledged, memory(acknowledged + 1)))
+        assert outcome.version == acknowledged + 1
+    server.kill()
+
+
+async def test_redis_restarted_empty_is_noticed_and_never_taken_for_a_fresh_start(server, store):
+    await write_versions(store, ALICE, 2)
+    server.restart(empty=True)
+    for call in (store.head, store.versions, lambda owner: store.load(owner, fingerprint=MODEL)):
+        with pytest.raises(Unavailable) as caught:
+            await comes_back_wrong(lambda call=call: call(ALICE))
+        assert caught.value.reason == "STORE_EMPTY"
+    with pytest.raises(Unavailable, match="empty"):
+        await store.commit(BOB, step(0, small(1)))
+    await install_functions(server.url)
+    with pytest.raises(Unavailable, match="installed anew"):
+        await store.commit(BOB, step(0, small(1)))
+    with pytest.raises(Unavailable, match="installed anew"):
+        await store.head(ALICE)
+
+
+async def comes_back_wrong(call):
+    """The error once the server answers again."""
+    while True:
+        try:
+            return await call()
+        except Unavailable as error:
+            if error.reason != "UNAVAILABLE":
+                raise
+            await asyncio.sleep(0.02)
+
+
+async def test_a_store_without_functions_is_refused_at_the_start(tmp_path):
+    server = RedisServer(tmp_path / "bare").start()
+    with pytest.raises(Unavailable, match="install-functions"):
+        async with opened(server.port):
+            pass
+    server.kill()
+
+
+@pytest.mark.parametrize(
+    ("settings", "query", "names"),
+    [
+        ({"maxmemory_policy": "allkeys-lru"}, "", "maxmemory-policy"),
+        ({"appendfsync": "everysec"}, "", "appendfsync"),
+        ({"appendonly": "no"}, "?durability=local_fsync", "appendonly"),
+        ({}, "?durability=replicated_fsync", "replica"),
+    ],
+)
+async def test_settings_that_cannot_keep_the_promise_are_refused_by_name(tmp_path, settings, query, names):
+    server = RedisServer(tmp_path / "server", **settings).start()
+    await install_functions(server.url)
+    with pytest.raises(FailedPrecondition, match=names):
+        async with opened(server.port, query):
+            pass
+    server.kill()
+
+
+async def test_a_volatile_store_needs_to_be_asked_for(tmp_path):
+    server = RedisServer(tmp_path / "server", appendonly="no").start()
+    await install_functions(server.url)
+    async with opened(server.port, "?durability=volatile") as store:
+        assert store.durability is Durability.VOLATILE
+    server.kill()
+
+
+async def test_a_reply_lost_after_the_commit_is_found_again_by_the_retry(proxy, far, store):
+    for version in range(1, 6):
+        request = step(version - 1, memory(version))
+        proxy.drop_reply_to = b"hs_commit"
+        await ends_at_once(far.commit(ALICE, request))
+        proxy.drop_reply_to = None
+        again = await far.commit(ALICE, request)
+        assert again == Duplicate(version=version, result=request.result)
+    assert proxy.dropped == 5
+    assert (await store.head(ALICE)).version == 5
+
+
+async def test_a_lost_reply_of_every_other_call_is_harmless(proxy, far, store):
+    await write_versions(far, ALICE, 3)
+    for function in (b"hs_find", b"hs_head", b"hs_read", b"hs_versions"):
+        proxy.drop_reply_to = function
+        calls = [far.head(ALICE), far.versions(ALICE), far.find_request(ALICE, "request-1", "d")]
+        await asyncio.gather(*calls, return_exceptions=True)
+    proxy.drop_reply_to = b"hs_erase"
+    await ends_at_once(far.erase(ALICE))
+    proxy.drop_reply_to = None
+    receipt = await far.erase(ALICE)
+    assert receipt.versions_removed == 3
+    assert receipt == await store.erase(ALICE)
+
+
+async def test_reset_connections_are_replaced(proxy, far):
+    await write_versions(far, ALICE, 1)
+    for version in range(2, 5):
+        proxy.reset()
+        outcome = await comes_back(lambda version=version: far.commit(ALICE, step(version - 1, small(version))))
+        assert outcome.version == version
+
+
+async def test_a_reset_in_the_middle_of_a_commit_leaves_all_or_nothing(proxy, far, store):
+    for version in range(1, 8):
+        request = step(version - 1, memory(version))
+        task = asyncio.create_task(far.commit(ALICE, request))
+        await asyncio.sleep(0.002 * version)
+        proxy.reset()
+        await asyncio.gather(task, return_exceptions=True)
+        outcome = await comes_back(lambda request=request: far.commit(ALICE, request))
+        assert outcome.version == version
+        assert (await store.load(ALICE, fingerprint=MODEL)).snapshot.counters == memory(version).counters
+
+
+async def test_a_black_hole_bounds_time_and_calls_under_way(proxy, far):
+    await write_versions(far, ALICE, 1)
+    proxy.black_hole = True
+    results = await asyncio.wait_for(
+        asyncio.gather(*(far.head(ALICE) for _ in range(1000)), return_exceptions=True), AT_ONCE
+    )
+    kinds = [type(result) for result in results]
+    assert set(kinds) == {Unavailable, Exhausted}
+    assert kinds.count(Unavailable) <= 256
+    proxy.black_hole = False
+    assert (await comes_back(lambda: far.head(ALICE))).version == 1
+
+
+async def test_a_slow_store_is_slow_and_right(proxy, far):
+    proxy.delay = 0.05
+    await write_versions(far, ALICE, 3)
+    proxy.delay = 5
+    await ends_at_once(far.head(ALICE))
+    proxy.delay = 0
+    proxy.reset()
+    assert (await comes_back(lambda: far.load(ALICE, fingerprint=MODEL))).version == 3
+
+
+async def test_large_transfers_do_not_stand_before_small_calls(store):
+    big = Snapshot(fingerprint=MODEL, schema=1, tensors={"big": tensor(1, 24 * 2**20)}, counters={})
+    await write_versions(store, BOB, 1)
+    writing = asyncio.create_task(store.commit(ALICE, step(0, big)))
+    heads = 0
+    while not writing.done():
+        assert (await store.head(BOB)).version == 1
+        heads += 1
+    assert isinstance(await writing, Committed)
+    assert heads > 20
+
+
+async def test_a_cancelled_call_does_not_break_the_connection_for_the_next(store):
+    await write_versions(store, ALICE, 1, make=memory)
+    for attempt in range(60):
+        task = asyncio.create_task(store.load(ALICE, fingerprint=MODEL))
+        await asyncio.sleep(attempt * 0.0001)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert (await store.head(ALICE)).version == 1
+    assert (await store.load(ALICE, fingerprint=MODEL)).version == 1
+
+
+async def test_staged_chunks_that_vanish_before_the_commit_are_not_acknowledged(server, store, monkeypatch):
+    monkeypatch.setattr(staging, "STAGED_MS", 0)
+    error = await ends_at_once(store.commit(ALICE, step(0, memory(1))))
+    assert error.reason == "STAGED_LOST"
+    assert (await store.head(ALICE)).version == 0
+    monkeypatch.undo()
+    assert isinstance(await store.commit(ALICE, step(0, memory(1))), Committed)
+
+
+async def test_staged_chunks_of_lost_races_expire(server, store):
+    await write_versions(store, ALICE, 1, make=memory)
+    index = store._owners.binding(ALICE).index
+    for request in ("late-1", "late-2"):
+        await store.commit(ALICE, step(0, memory(2), request_id=request))
+    stale = make_store(server.url)
+    await stale.open()
+    await stale.commit(ALICE, step(1, memory(2), request_id="first"))
+    assert (await store.commit(ALICE, step(1, memory(3), request_id="second"))).head.version == 2
+    await stale.close()
+    chunks = server.command("KEYS", f"hs:{{{index}}}:c:*")
+    lives = sorted(server.command("PTTL", key) for key in chunks)
+    assert lives.count(-1) == 2
+    assert all(0 < life <= 120_000 for life in lives if life != -1)
+
+
+async def test_a_head_that_vanished_is_damage_and_not_a_new_user(server, store):
+    await write_versions(store, ALICE, 2)
+    index = store._owners.binding(ALICE).index
+    server.command("DEL", f"hs:{{{index}}}:m")
+    for call in (store.head(ALICE), store.load(ALICE, fingerprint=MODEL), store.commit(ALICE, step(0, small(1)))):
+        with pytest.raises(CorruptMemory):
+            await call
+    await store.erase(ALICE)
+    head = await store.head(ALICE)
+    assert (head.version, head.exists) == (3, False)
+
+
+async def test_a_failover_that_lost_a_version_is_a_conflict_and_an_alarm(server, store, caplog):
+    await write_versions(store, ALICE, 2)
+    before = server.command("DUMP", key := f"hs:{{{store._owners.binding(ALICE).index}}}:m")
+    manifests = server.command("DUMP", rows := key[:-1] + "n")
+    await write_versions(store, ALICE, 1, first=3)
+    server.command("RESTORE", key, 0, before, "REPLACE")
+    server.command("RESTORE", rows, 0, manifests, "REPLACE")
+    outcome = await store.commit(ALICE, step(3, small(4), request_id="on the lost version"))
+    assert outcome.head.version == 2
+    assert "version_regression" in caplog.text
+    assert (await store.load(ALICE, fingerprint=MODEL)).version == 2
