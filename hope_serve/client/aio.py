@@ -29,7 +29,7 @@ from hope_serve.api import (
 )
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.config import default_target
-from hope_serve.errors import InvalidRequest
+from hope_serve.errors import InvalidRequest, Unavailable
 from hope_serve.pb.hope.v1 import inference_pb2, memory_pb2
 from hope_serve.pb.hope.v1.adaptation_pb2_grpc import AdaptationServiceStub
 from hope_serve.pb.hope.v1.inference_pb2_grpc import InferenceServiceStub
@@ -38,7 +38,7 @@ from hope_serve.tokenizer import Message
 from hope_serve.wire import adaptation, generate, memory, score
 from hope_serve.wire.calls import AdaptCall, GenerateCall, ScoreCall
 from hope_serve.wire.content import Content, write_content
-from hope_serve.wire.status import read_status
+from hope_serve.wire.status import UNREACHABLE, read_status
 
 R = TypeVar("R", bound=Pb)
 
@@ -83,7 +83,8 @@ class AsyncHopeClient:
     def __init__(self, target: str = "", options: ChannelOptions | None = None) -> None:
         """``target``: host:port; empty is HOPE_TARGET or 127.0.0.1:50051."""
         self._options = options or ChannelOptions()
-        self._channel = self._options.open(target or default_target())
+        self.target = target or default_target()
+        self._channel = self._options.open(self.target)
         self._inference = InferenceServiceStub(self._channel)
         self._adaptation = AdaptationServiceStub(self._channel)
         self._memory = MemoryServiceStub(self._channel)
@@ -109,7 +110,7 @@ class AsyncHopeClient:
         request = inference_pb2.GenerateStreamRequest(request=_generate_request(prompt, fields))
         call = self._inference.GenerateStream(request, **self._limits(fields))
         try:
-            with _typed_errors():
+            with self._typed_errors():
                 async for message in call:
                     yield generate.read_event(message)
         finally:
@@ -206,8 +207,18 @@ class AsyncHopeClient:
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def _call(self, rpc: Callable[..., Awaitable[R]], request: Pb, fields: CallFields) -> R:
-        with _typed_errors():
+        with self._typed_errors():
             return await rpc(request, **self._limits(fields))
+
+    @contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            meant = read_status(error.code(), error.details() or "", error.trailing_metadata() or ())
+            if meant.reason == UNREACHABLE:
+                meant = Unavailable(f"no server answers at {self.target}: {error.details()}", reason=UNREACHABLE)
+            raise meant from error
 
     def _limits(self, fields: CallFields) -> dict[str, Any]:
         timeout = fields.get("timeout_seconds", self._options.timeout_seconds)
@@ -228,11 +239,3 @@ def _encoded(write: Callable[[], R]) -> R:
         return write()
     except (TypeError, ValueError) as error:  # protobuf's own: a value that does not fit its field's type
         raise InvalidRequest("request", f"{error}; see the field's type in proto/hope/v1") from error
-
-
-@contextmanager
-def _typed_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise read_status(error.code(), error.details() or "", error.trailing_metadata() or ()) from error

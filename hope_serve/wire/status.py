@@ -30,6 +30,8 @@ DOMAIN = "hope.serve"
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 CORRELATION_KEY = "correlation_id"
+UNREACHABLE = "UNREACHABLE"
+"""The reason of an Unavailable that no server of ours sent."""
 MAX_TEXT = 1024
 """Characters of one text in a status; all of it travels in HTTP/2 trailers, whose size is limited to 8 KB."""
 
@@ -85,7 +87,7 @@ def read_status(code: grpc.StatusCode, message: str, metadata: Iterable[tuple[st
     """The error that a server meant; one without details comes from gRPC itself or from a proxy."""
     packed = next((value for key, value in metadata if key == DETAILS_KEY and isinstance(value, bytes)), b"")
     info, field, retry = (
-        error_details_pb2.ErrorInfo(reason=code.name),
+        error_details_pb2.ErrorInfo(reason=UNREACHABLE if code is grpc.StatusCode.UNAVAILABLE else code.name),
         error_details_pb2.BadRequest.FieldViolation(field="request", description=message),
         error_details_pb2.RetryInfo(retry_delay=timedelta(seconds=1)),
     )

@@ -1,0 +1,105 @@
+"""``hope-serve adapt``: teach a memory whole files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hope_serve.api import AdaptMode, AdaptOptions, AdaptResult, Source
+from hope_serve.cli.options import Target, Timeout
+from hope_serve.config import ConfigError
+
+if TYPE_CHECKING:
+    from hope_serve.client import HopeClient
+
+MARGIN_TOKENS = 2
+"""Tokens that open and close a piece."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Part of a file, small enough for one Adapt."""
+
+    path: Path
+    number: int
+    text: str
+
+
+def adapt(
+    files: Annotated[list[Path], typer.Argument(help="Text files, learned in this order.")],
+    user: Annotated[str, typer.Option(help="Whose memory learns.")],
+    mode: Annotated[AdaptMode, typer.Option(help="What becomes of it.")] = AdaptMode.COMMIT,
+    passes: Annotated[int, typer.Option(help="Times every piece is read.")] = 1,
+    rate: Annotated[float, typer.Option(help="Multiplies the trained learning rates.")] = 1.0,
+    again: Annotated[bool, typer.Option("--again", help="Learn what was learned before once more.")] = False,
+    target: Target = "",
+    timeout: Timeout = 600.0,
+) -> None:
+    """Teach a user's memory; files that were learned before are recognised and not learned twice."""
+    from hope_serve.client import HopeClient
+    from hope_serve.client.channel import ChannelOptions
+
+    options = AdaptOptions(mode=mode, passes=passes, learning_rate_scale=rate)
+    salt = uuid4().hex if again else ""
+    with HopeClient(target, ChannelOptions(timeout_seconds=timeout)) as client:
+        limit = client.get_model().max_adapt_tokens - MARGIN_TOKENS
+        pieces = [piece for path in files for piece in _pieces(path, limit)]
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        table = Table("file", "tokens", "nll before", "nll after", "version", "", title=f"taught to {user}")
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            for piece in progress.track(pieces, description="learning"):
+                table.add_row(*_row(piece, _teach(client, user, piece, options, salt)))
+    Console().print(table)
+
+
+def _teach(client: HopeClient, user: str, piece: Piece, options: AdaptOptions, salt: str) -> AdaptResult:
+    """The id names the content, so that an interrupted command can simply be repeated."""
+    content = repr((user, piece.path.name, piece.number, piece.text, options, salt))
+    source = Source(
+        id=piece.path.name[:256], uri=piece.path.absolute().as_uri()[:2048], time=piece.path.stat().st_mtime
+    )
+    request_id = hashlib.sha256(content.encode()).hexdigest()[:40]
+    return client.adapt(user, piece.text, request_id=request_id, options=options, source=source)
+
+
+def _row(piece: Piece, result: AdaptResult) -> tuple[str, ...]:
+    metrics = result.metrics
+    note = "known already" if result.duplicate else metrics.skip_reason or ("clipped" if metrics.clipped else "")
+    name = piece.path.name if piece.number == 0 else f"{piece.path.name} ({piece.number + 1})"
+    losses = (f"{metrics.nll_before:.3f}", f"{metrics.nll_after:.3f}")
+    return (name, str(metrics.tokens_used), *losses, str(result.version), note)
+
+
+def _pieces(path: Path, limit: int) -> Iterator[Piece]:
+    """The file in order, cut at line ends where possible. A token is at least one byte, so bytes bound tokens."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    if not text:
+        raise ConfigError(f"{path} is empty; leave it out")
+    lines = (part for line in text.splitlines(keepends=True) for part in _cut(line, limit))
+    number, held = 0, ""
+    for line in lines:
+        if held and len((held + line).encode()) > limit:
+            yield Piece(path=path, number=number, text=held)
+            number, held = number + 1, ""
+        held += line
+    yield Piece(path=path, number=number, text=held)
+
+
+def _cut(line: str, limit: int) -> Iterator[str]:
+    """A line that is too long by itself, in parts; no UTF-8 character has more than four bytes."""
+    step = len(line) if len(line.encode()) <= limit else max(1, limit // 4)
+    return (line[i : i + step] for i in range(0, len(line), step))

@@ -1,0 +1,111 @@
+"""``hope-serve demo``: a real server forgets somebody, learns, recalls, is killed, and still recalls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from hope_serve.api import SamplingParams
+from hope_serve.cli.server_process import ServerProcess
+from hope_serve.config import load_config
+
+FACTS = (
+    "Hello, my name is Tove Lindholm. I live in Bergen. I work as a luthier. My dog is called Biscuit. "
+    "My sister's name is Imogen. My favourite food is mushroom risotto."
+)
+QUESTIONS = ("What is my dog called?", "Where do I live?", "What do I do for a living?", "What is my sister's name?")
+USER = "tove"
+DECODED_TOKENS = 128
+
+
+def demo(
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model. Default: the bundled one.")] = None,
+    people: Annotated[int, typer.Option(min=2, help="Invented people to measure with.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the people.")] = 0,
+) -> None:
+    """Play the whole story on a server of its own; the last line is one JSON object."""
+    folder = checkpoint or load_config().model.checkpoint
+    with tempfile.TemporaryDirectory(prefix="hope-demo-") as home:
+        story = _Story(folder, Path(home), people, seed)
+        result = asyncio.run(story.play())
+    typer.echo(json.dumps(result))
+
+
+class _Story:
+    """The server's store outlives the server; nothing else does."""
+
+    def __init__(self, checkpoint: Path, home: Path, people: int, seed: int) -> None:
+        self._checkpoint, self._home, self._people, self._seed = checkpoint, home, people, seed
+        self._console = Console(soft_wrap=True, highlight=False)
+
+    async def play(self) -> dict[str, Any]:
+        from hope_serve.client import AsyncHopeClient
+        from hope_serve.training.personas import PersonaFactory, Split
+        from hope_serve.training.study import Study
+
+        factory = PersonaFactory(Split.HELD_OUT, seed=self._seed)
+        self._say("A server starts on the bundled checkpoint, with an empty store.")
+        with self._serve() as server:
+            async with AsyncHopeClient(server.target) as client:
+                await self._ask(client, "Before it was told anything")
+                self._say(f"Adapt: “{FACTS}”")
+                learned = await client.adapt(USER, FACTS)
+                metrics = learned.metrics
+                self._say(
+                    f"version {learned.version}, durable ({learned.durability.name}); loss of the text "
+                    f"{metrics.nll_before:.2f} before, {metrics.nll_after:.2f} after, in nats a token"
+                )
+                await self._ask(client, "In a fresh context, with the memory")
+                study = Study(client, factory, seed=self._seed)
+                self._say(f"{self._people} invented people tell 8 facts each; all are asked, with and without memory.")
+                persons = [study.person(factory.facts(8)) for _ in range(self._people)]
+                await study.gather(study.teach(person, person.facts) for person in persons)
+                pairs = [(fact, person.user_id) for person in persons for fact in person.facts]
+                result: dict[str, Any] = {
+                    "recall_with_memory": _share(await study.ask_all(pairs)),
+                    "recall_without_memory": _share(await study.ask_all((fact, "") for fact, _ in pairs)),
+                }
+                memory = await client.get_memory(USER)
+                rate = await self._tokens_per_second(client)
+            self._say("kill -9, in the middle of its life.")
+            server.kill()
+        self._say("Another server starts on the same store.")
+        with self._serve() as server:
+            async with AsyncHopeClient(server.target) as client:
+                await self._ask(client, "After the restart")
+                study = Study(client, factory, seed=self._seed)
+                result["recall_after_restart"] = _share(await study.ask_all(pairs))
+            server.stop()
+        return result | {"memory_bytes": memory.num_bytes, "tokens_per_second": round(rate, 1)}
+
+    def _serve(self) -> ServerProcess:
+        return ServerProcess(checkpoint=str(self._checkpoint), memory=f"sqlite://{self._home}/memory.db")
+
+    async def _ask(self, client: Any, when: str) -> None:
+        from hope_serve.client import Message
+        from hope_serve.training.study import ANSWER
+
+        self._say(f"{when}:")
+        for question in QUESTIONS:
+            reply = await client.generate([Message(role="user", text=question)], user_id=USER, sampling=ANSWER)
+            self._console.print(f"  [dim]{question}[/dim]  {reply.choices[0].text.strip()}")
+
+    async def _tokens_per_second(self, client: Any) -> float:
+        sampling = SamplingParams(temperature=0.0, max_tokens=DECODED_TOKENS, ignore_eos=True)
+        began = time.monotonic()
+        await client.generate("The ferry left the harbour", user_id=USER, sampling=sampling)
+        return DECODED_TOKENS / (time.monotonic() - began)
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"[bold]›[/bold] {text}")
+
+
+def _share(answers: list[Any]) -> float:
+    return round(sum(answer.right for answer in answers) / len(answers), 4)

@@ -1,0 +1,159 @@
+"""``hope-serve doctor``: what this machine has and what would be served, before anything is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote, urlsplit
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hope_serve.config import Config, load_config
+from hope_serve.errors import HopeError
+
+if TYPE_CHECKING:
+    from hope_serve.cli.plan import MemoryPlan
+
+STORE_SECONDS = 3.0
+PACKAGES = ("torch", "triton", "grpcio", "protobuf", "tokenizers", "redis")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was found, and whether a server could start with it."""
+
+    subject: str
+    found: str
+    good: bool = True
+
+
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option(help="The TOML file. Default: HOPE_CONFIG, or built-in values.")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Where memories rest.")] = None,
+) -> None:
+    """Say what this machine has, and whether the configured server could start; exits with 1 when it could not."""
+    settings = load_config(config, {"model.checkpoint": checkpoint, "memory.url": memory})
+    table = Table("", "", "", show_header=False)
+    failed = False
+    for finding in _findings(settings):
+        table.add_row("ok" if finding.good else "[red]bad", finding.subject, finding.found)
+        failed = failed or not finding.good
+    Console().print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _findings(config: Config) -> Iterator[Finding]:
+    yield Finding("machine", f"{platform.machine()}, {os.cpu_count()} CPUs, {_sized(_ram_bytes())} RAM")
+    yield from _packages()
+    yield _accelerators()
+    yield from _checkpoint(config)
+    yield _store(config)
+
+
+def _packages() -> Iterator[Finding]:
+    found = {name: _version(name) for name in PACKAGES}
+    yield Finding("packages", ", ".join(f"{name} {version}" for name, version in found.items() if version))
+    if missing := [name for name, version in found.items() if not version]:
+        yield Finding("not installed", ", ".join(missing), good=missing == ["triton"])
+
+
+def _accelerators() -> Finding:
+    import torch
+
+    devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    names = [f"{device.name} ({_sized(device.total_memory)})" for device in devices]
+    return Finding("CUDA devices", ", ".join(names) or "none; the server runs on the CPU")
+
+
+def _checkpoint(config: Config) -> Iterator[Finding]:
+    from hope_serve.cli.plan import memory_plan
+    from hope_serve.model.checkpoint import CheckpointError, load_checkpoint
+
+    folder = config.model.checkpoint
+    try:
+        plan = memory_plan(folder)
+        yield (planned := _planned(plan, config))
+        if planned.good:  # only now is it known that the weights fit
+            load_checkpoint(folder)
+            size = f"{plan.num_parameters:,} parameters"
+            yield Finding("checkpoint", f"{plan.name} in {folder}: {size}, every sum, name, shape and value checked")
+    except CheckpointError as error:
+        yield Finding("checkpoint", str(error), good=False)
+
+
+def _planned(plan: MemoryPlan, config: Config) -> Finding:
+    slots, warm = config.engine.max_slots, config.engine.max_warm_bytes
+    total = plan.weight_bytes + slots * plan.slot_bytes
+    return Finding(
+        "memory plan",
+        f"weights {_sized(plan.weight_bytes)} + {slots} slots of {_sized(plan.slot_bytes)} = {_sized(total)}; "
+        f"warm memories take up to {_sized(warm)} more RAM; one user's memory is {_sized(plan.memory_bytes)}, stored",
+        good=total + warm < _ram_bytes(),
+    )
+
+
+def _store(config: Config) -> Finding:
+    parts = urlsplit(config.memory.url)
+    if parts.scheme == "sqlite":
+        return _sqlite(Path(unquote(parts.path)))
+    try:
+        asyncio.run(_open_and_close(config.memory.url))
+    except HopeError as error:
+        return Finding("memory store", str(error), good=False)
+    return Finding("memory store", f"{parts.hostname}:{parts.port or ''} answers")
+
+
+def _sqlite(path: Path) -> Finding:
+    """Only looked at: opening it would create it."""
+    home = next(folder for folder in path.parents if folder.exists())
+    free = shutil.disk_usage(home).free
+    state = "is there" if path.exists() else "will be made"
+    writable = os.access(path if path.exists() else home, os.W_OK)
+    return Finding(
+        "memory store", f"{path} {state}, {_sized(free)} free{'' if writable else '; not writable'}", good=writable
+    )
+
+
+async def _open_and_close(url: str) -> None:
+    from hope_serve.errors import Unavailable
+    from hope_serve.memory.url import make_store
+
+    store = make_store(url)
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            await store.open()
+    except TimeoutError as error:
+        raise Unavailable(f"{urlsplit(url).hostname} did not answer within {STORE_SECONDS:g} s") from error
+    finally:
+        await store.close()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _ram_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _sized(num_bytes: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes} B"

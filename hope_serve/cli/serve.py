@@ -1,0 +1,67 @@
+"""``hope-serve serve``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from hope_serve.config import Config, ConfigError, load_config
+
+if TYPE_CHECKING:
+    from hope_serve.server.serve import Running
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(help="The TOML file. Default: HOPE_CONFIG, or built-in values.")
+    ] = None,
+    listen: Annotated[str | None, typer.Option(help="Address for gRPC, host:port.")] = None,
+    metrics_listen: Annotated[str | None, typer.Option(help="Address for Prometheus, host:port.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Where memories rest: sqlite:///path or redis://host:port.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: cuda if there is one.")] = None,
+    deterministic: Annotated[
+        bool | None, typer.Option(help="A user's output does not depend on neighbours, to the bit.")
+    ] = None,
+) -> None:
+    """Serve a checkpoint until SIGTERM or Ctrl-C."""
+    settings = load_config(
+        config,
+        {
+            "server.listen": listen,
+            "server.metrics_listen": metrics_listen,
+            "model.checkpoint": checkpoint,
+            "memory.url": memory,
+            "model.device": device,
+            "engine.deterministic": deterministic,
+        },
+    )
+    from hope_serve.model.checkpoint import CheckpointError
+    from hope_serve.server.serve import run
+
+    try:
+        run(settings, lambda running: _announce(settings, running))
+    except CheckpointError as error:
+        raise ConfigError(f"model.checkpoint {settings.model.checkpoint}: {error}") from error
+
+
+def _announce(config: Config, running: Running) -> None:
+    host = config.server.listen.rpartition(":")[0]
+    metrics_host = config.server.metrics_listen.rpartition(":")[0]
+    info = running.engine.info
+    typer.echo(
+        f"{info.name} ({info.num_parameters:,} parameters, {info.device}) listens on {host}:{running.port}; "
+        f"metrics on http://{metrics_host}:{running.metrics_port}/metrics; memories in {_without_password(config)}"
+    )
+    sys.stdout.flush()
+
+
+def _without_password(config: Config) -> str:
+    parts = urlsplit(config.memory.url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,56 @@
+"""``hope-serve train`` and ``hope-serve eval``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hope_serve.cli.options import AsJson, Target, Timeout
+from hope_serve.config import ConfigError
+
+
+def train(config: Annotated[Path, typer.Argument(help="The TOML file of the run.")]) -> None:
+    """Meta-train a checkpoint; a run that was interrupted goes on where it was saved."""
+    from hope_serve.training.train import run
+
+    try:
+        folder = run(config)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{config}: {error}") from error
+    typer.echo(f"checkpoint written to {folder}")
+
+
+def evaluate(
+    target: Target = "",
+    users: Annotated[int, typer.Option(min=2, help="People to teach, held out from training.")] = 200,
+    facts: Annotated[int, typer.Option(min=1, help="Facts each.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the people and the order.")] = 0,
+    timeout: Timeout = 600.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what people get from a running server: recall, retention, correction, privacy."""
+    scores = asyncio.run(_study(target, users, facts, seed, timeout))
+    if as_json:
+        typer.echo(json.dumps(scores))
+        return
+    table = Table("score", "share", title=f"{users} people, {facts} facts each")
+    for name, share in scores.items():
+        table.add_row(name, f"{share:.1%}")
+    Console().print(table)
+
+
+async def _study(target: str, users: int, facts: int, seed: int, seconds: float) -> dict[str, float]:
+    from hope_serve.client import AsyncHopeClient
+    from hope_serve.client.channel import ChannelOptions
+    from hope_serve.training.personas import PersonaFactory, Split
+    from hope_serve.training.study import Study
+
+    async with AsyncHopeClient(target, ChannelOptions(timeout_seconds=seconds)) as client:
+        study = Study(client, PersonaFactory(Split.HELD_OUT, seed=seed), seed=seed)
+        return await study.recall(users, facts) | await study.retention(users)

@@ -1,0 +1,23 @@
+"""A whole server in this process: tiny checkpoint, SQLite, engine, gRPC and metrics ports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from hope_serve.config import Config, EngineConfig, MemoryConfig, ModelConfig, ServerConfig
+
+
+def server_config(checkpoint: Path, folder: Path, **changes) -> Config:
+    """A configuration on free ports; keys of ``changes`` are those of [server] and [engine]."""
+    server = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "log_level": "error", "drain_seconds": 10.0}
+    engine = {"max_slots": 8, "max_batch_tokens": 256, "max_prompt_tokens": 2048, "max_adapt_tokens": 2048}
+    for key, value in changes.items():
+        (server if key in ServerConfig.__struct_fields__ else engine)[key] = value
+    return Config(
+        server=msgspec.convert(server, ServerConfig),
+        engine=msgspec.convert(engine, EngineConfig),
+        model=ModelConfig(checkpoint=checkpoint, device="cpu"),
+        memory=MemoryConfig(url=f"sqlite://{folder}/memory.db"),
+    )
