@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.console import Console
 from hope_serve.api import SamplingParams
 from hope_serve.cli.server_process import ServerProcess
 from hope_serve.config import load_config
+
+if TYPE_CHECKING:
+    from hope_serve.training.study import Answer
 
 FACTS = (
     "Hello, my name is Tove Lindholm. I live in Bergen. I work as a luthier. My dog is called Biscuit. "
@@ -104,8 +107,8 @@ class _Story:
         return DECODED_TOKENS / (time.monotonic() - began)
 
     def _say(self, text: str) -> None:
-        self._console.print(f"[bold]›[/bold] {text}")
+        self._console.print(f"[bold]>[/bold] {text}")
 
 
-def _share(answers: list[Any]) -> float:
+def _share(answers: list[Answer]) -> float:
     return round(sum(answer.right for answer in answers) / len(answers), 4)

@@ -66,14 +66,13 @@ async def test_no_acknowledged_adapt_is_lost_and_none_applied_twice(tmp_path, ki
         "log": tmp_path / "server.log",
     }
     learners = [Learner(f"user-{i}", seed=i) for i in range(USERS)]
-    stop, in_flight, draw = asyncio.Event(), set(), random.Random(1)
+    stop, in_flight, draw = asyncio.Event(), InFlight(), random.Random(1)
     async with AsyncHopeClient(options["listen"], ChannelOptions(timeout_seconds=20)) as client:
         tasks = [asyncio.create_task(learner.run(client, stop, in_flight)) for learner in learners]
         for _ in range(kills):
             server = await asyncio.to_thread(ServerProcess, **options)
             await asyncio.sleep(draw.uniform(0.0, 0.8))
-            while not in_flight:
-                await asyncio.sleep(0.001)
+            await in_flight.some.wait()
             server.kill()
         server = await asyncio.to_thread(ServerProcess, **options)
         await asyncio.sleep(0.5)
@@ -108,6 +107,23 @@ async def replay(learners, options, tmp_path):
                 result = await client.adapt(learner.user_id, tokens, request_id=request_id)
                 assert (result.version, result.state_digest) == (version, digest)
     await asyncio.to_thread(server.stop)
+
+
+class InFlight(set):
+    """Ids of calls under way; ``some`` is set while there are any."""
+
+    def __init__(self):
+        super().__init__()
+        self.some = asyncio.Event()
+
+    def add(self, request_id):
+        super().add(request_id)
+        self.some.set()
+
+    def discard(self, request_id):
+        super().discard(request_id)
+        if not self:
+            self.some.clear()
 
 
 def free_port():
