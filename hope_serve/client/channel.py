@@ -34,12 +34,14 @@ class ChannelOptions:
     Args:
         timeout_seconds: deadline of a call that names none.
         wait_for_ready: wait, up to the deadline, for a server that cannot be reached, instead of failing at once.
+        retries: repeat calls as the service config says; without, every refusal is seen at once.
         max_message_bytes: largest reply that is accepted.
         credentials: TLS; None talks in the clear.
     """
 
     timeout_seconds: float = 120.0
     wait_for_ready: bool = False
+    retries: bool = True
     max_message_bytes: int = 2**24
     credentials: grpc.ChannelCredentials | None = None
 
@@ -47,6 +49,7 @@ class ChannelOptions:
         """A channel on the running event loop."""
         arguments = [
             ("grpc.service_config", json.dumps(service_config())),
+            ("grpc.enable_retries", int(self.retries)),
             ("grpc.max_receive_message_length", self.max_message_bytes),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),

@@ -74,7 +74,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
         closing.push_async_callback(engine.close)
         await engine.start()
         metrics_server = _metrics_server(config.server.metrics_listen, metrics)
-        closing.callback(metrics_server.close)
+        closing.push_async_callback(asyncio.to_thread, metrics_server.close)
         server = HopeServer(config.server, engine, Tokenizer.load(checkpoint.tokenizer_path), metrics)
         closing.push_async_callback(server.close)
         port = await server.start(store)

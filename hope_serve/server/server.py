@@ -34,6 +34,9 @@ SERVICES = tuple(
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 
+CLOSE_SECONDS = 0.5
+"""For what is still open after the drain: watchers of our health, and calls that overran it."""
+
 
 class HopeServer:
     """Everything between the port and the engine. The engine, the store and their order of closing are the caller's."""
@@ -72,6 +75,10 @@ class HopeServer:
         self._pulse = asyncio.get_running_loop().create_task(self._health.pulse(store), name="health")
         return port
 
+    async def refresh_health(self) -> None:
+        """Make the answers to health checks true now."""
+        await self._health.refresh()
+
     async def drain(self) -> None:
         """Take no new calls (health goes on answering), finish those under way, learn what they asked to learn."""
         self._admission.draining = True
@@ -84,7 +91,7 @@ class HopeServer:
         if self._pulse:
             self._pulse.cancel()
         self._learner.cancel()
-        await self._server.stop(grace=0)
+        await self._server.stop(CLOSE_SECONDS)
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:

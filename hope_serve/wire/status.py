@@ -32,7 +32,7 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 CORRELATION_KEY = "correlation_id"
 UNREACHABLE = "UNREACHABLE"
 """The reason of an Unavailable that no server of ours sent."""
-MAX_TEXT = 1024
+MAX_TEXT = 400
 """Characters of one text in a status; all of it travels in HTTP/2 trailers, whose size is limited to 8 KB."""
 
 CODES: Mapping[type[HopeError], grpc.StatusCode] = MappingProxyType(

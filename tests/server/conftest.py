@@ -6,11 +6,9 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from support.server_running import server_config
+from support.server_running import connect, server_config
 from support.tiny_model import write_tiny_checkpoint
 
-from hope_serve.client import AsyncHopeClient
-from hope_serve.client.channel import ChannelOptions
 from hope_serve.server.serve import running
 
 
@@ -39,7 +37,7 @@ async def server(open_server):
 
 @pytest.fixture
 async def client(server):
-    async with AsyncHopeClient(f"127.0.0.1:{server.port}", ChannelOptions(timeout_seconds=30)) as connected:
+    async with connect(server) as connected:
         yield connected
 
 

@@ -70,9 +70,16 @@ async def test_a_text_in_a_session_goes_on_where_the_last_turn_ended(client):
     """Two turns of one session are one document: the second is not opened again."""
     whole = await client.generate("The ferry leaves the harbour", sampling=GREEDY, user_id="ann", session_id="one")
     assert whole.started.session is SessionOutcome.FRESH
-    first = await client.generate("The ferry leaves", sampling=SamplingParams(temperature=0.0, max_tokens=1), user_id="ann", session_id="two")
+    first = await client.generate(
+        "The ferry leaves", sampling=SamplingParams(temperature=0.0, max_tokens=1), user_id="ann", session_id="two"
+    )
     second = await client.generate(" at nine", sampling=GREEDY, user_id="ann", session_id="two")
-    ids = [1, *await client.tokenize("The ferry leaves"), *first.choices[0].token_ids, *await client.tokenize(" at nine")]
+    ids = [
+        1,
+        *await client.tokenize("The ferry leaves"),
+        *first.choices[0].token_ids,
+        *await client.tokenize(" at nine"),
+    ]
     assert second.started.session is SessionOutcome.RESUMED
     assert second.choices[0].token_ids == (await client.generate(ids, sampling=GREEDY)).choices[0].token_ids
 

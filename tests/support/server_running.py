@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from hope_serve.client import AsyncHopeClient
+from hope_serve.client.channel import ChannelOptions
 from hope_serve.config import Config, EngineConfig, MemoryConfig, ModelConfig, ServerConfig
 
 
@@ -21,3 +23,8 @@ def server_config(checkpoint: Path, folder: Path, **changes) -> Config:
         model=ModelConfig(checkpoint=checkpoint, device="cpu"),
         memory=MemoryConfig(url=f"sqlite://{folder}/memory.db"),
     )
+
+
+def connect(server) -> AsyncHopeClient:
+    """A client that shows every refusal at once."""
+    return AsyncHopeClient(f"127.0.0.1:{server.port}", ChannelOptions(timeout_seconds=30, retries=False))

@@ -289,7 +289,7 @@ class AdaptMetrics(_message.Message):
     tokens_given: _builtins.int
     """Tokens of the input."""
     tokens_used: _builtins.int
-    """Tokens that were learned."""
+    """Tokens whose prediction was learned: all but the first."""
     nll_before: _builtins.float
     """Loss of the text before, in nats a token."""
     nll_after: _builtins.float
