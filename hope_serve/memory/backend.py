@@ -182,6 +182,10 @@ class Backend(Protocol):
         """The store's own wrapped secret: the one that is there, or else the offered one."""
         ...
 
+    async def replace_secret(self, before: bytes, after: bytes) -> bool:
+        """Replace the wrapped secret if it is still ``before``; whether it was."""
+        ...
+
     async def claim_key(self, owner: str, tenant: str, name: bytes, offered: bytes, *, tomb: int) -> bytes:
         """The owner's wrapped data key: the one there, or else the offered one; empty if erased since ``tomb``."""
         ...

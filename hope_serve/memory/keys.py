@@ -38,7 +38,7 @@ class KeyRing(Protocol):
         ...
 
     def is_current(self, tenant: str, wrapped: bytes) -> bool:
-        """Whether the tenant's current key wrapped it; False asks for rotation."""
+        """Whether the tenant's current key wrapped it; False asks for rotation. Raises SealBroken."""
         ...
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from hope_serve.memory.audit import AuditLog, NoAudit
+from hope_serve.memory.quotas import Quotas
 
 KEEP_VERSIONS = 3
 
@@ -15,6 +18,8 @@ class StoreOptions:
 
     Args:
         keep_versions: how many versions keep their content for rollback, the current one included.
+        quotas: how much a user and a tenant may keep.
+        audit: where changes are put on record.
         clock: Unix seconds.
 
     Raises:
@@ -22,6 +27,8 @@ class StoreOptions:
     """
 
     keep_versions: int = KEEP_VERSIONS
+    quotas: Quotas = field(default_factory=Quotas)
+    audit: AuditLog = field(default_factory=NoAudit)
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:

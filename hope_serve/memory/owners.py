@@ -56,6 +56,14 @@ class Owners:
             ) from error
         self._index = Index(secret, encrypts=self._keys.encrypts)
 
+    async def rewrap_secret(self) -> bool:
+        """Wrap the store's secret with the current key; False when it is so already."""
+        wrapped = await self._backend.claim_secret(b"")
+        if self._keys.is_current("", wrapped):
+            return False
+        secret = await self._keys.unwrap("", wrapped, _STORE_BINDING)
+        return await self._backend.replace_secret(wrapped, await self._keys.wrap("", secret, _STORE_BINDING))
+
     def binding(self, owner: Owner) -> Binding:
         """The owner's place in the store. Raises InvalidRequest."""
         return self.index.owner(owner)
@@ -98,9 +106,12 @@ class Owners:
 
     async def rewrap(self, binding: Binding, wrapped: bytes) -> bytes | None:
         """The same data key under the tenant's current key; None when it is there already."""
-        if self._keys.is_current(binding.tenant, wrapped):
-            return None
-        key = await self._keys.unwrap(binding.tenant, wrapped, binding.data_key())
+        try:
+            if self._keys.is_current(binding.tenant, wrapped):
+                return None
+            key = await self._keys.unwrap(binding.tenant, wrapped, binding.data_key())
+        except SealBroken as error:
+            raise CorruptMemory("the owner's data key failed its seal") from error
         return await self._keys.wrap(binding.tenant, key, binding.data_key())
 
 

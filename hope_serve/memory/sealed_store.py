@@ -7,6 +7,7 @@ from collections.abc import Callable
 from hope_serve.api import Durability, ErasureReceipt, MemorySummary, Owner, VersionReport
 from hope_serve.memory.backend import Backend
 from hope_serve.memory.erasing import Eraser
+from hope_serve.memory.history import History
 from hope_serve.memory.keys import KeyRing
 from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.owners import Owners
@@ -22,6 +23,7 @@ from hope_serve.memory.store import (
     StoredMemory,
     StoredSession,
 )
+from hope_serve.memory.upkeep import Upkeep
 from hope_serve.memory.writing import Writer
 
 
@@ -35,13 +37,14 @@ class SealedStore:
     """
 
     def __init__(self, backend: Backend, keys: KeyRing, options: StoreOptions) -> None:
-        clock = options.clock
         self._backend = backend
         self._owners = Owners(backend, keys)
         self._reader = Reader(backend, self._owners)
-        self._writer = Writer(backend, self._owners, self._reader, keep_versions=options.keep_versions, clock=clock)
-        self._eraser = Eraser(backend, self._owners, clock=clock)
-        self._sessions = Sessions(backend, self._owners, clock=clock)
+        self._writer = Writer(backend, self._owners, self._reader, options)
+        self._eraser = Eraser(backend, self._owners, options)
+        self.history = History(backend, self._owners, self._reader, self._writer)
+        self.upkeep = Upkeep(backend, self._owners, self._eraser, options)
+        self._sessions = Sessions(backend, self._owners, clock=options.clock)
 
     @property
     def durability(self) -> Durability:

@@ -67,6 +67,7 @@ class Commit:
         result: the reply to be given again when the request is repeated.
         source: where the taught text came from.
         kind: how the version came to be, for ``VersionReport.kind``.
+        inherited: sources of a content that was learned elsewhere.
     """
 
     base_version: int
@@ -77,6 +78,7 @@ class Commit:
     result: bytes = b""
     source: Source = field(default_factory=Source)
     kind: str = "adapt"
+    inherited: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
 from hope_serve.api import Owner
-from hope_serve.errors import NotFound, RequestIdReused, VersionConflict
+from hope_serve.errors import HopeError, NotFound, RequestIdReused, VersionConflict
+from hope_serve.memory.audit import Action, AuditEvent
 from hope_serve.memory.backend import Backend, HeadRow, JournalRow, Outcome, Verdict, Write
 from hope_serve.memory.bases import Base, Bases, plan_pruning
 from hope_serve.memory.codec import Codec
 from hope_serve.memory.manifest import Manifest, encode_manifest
+from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.owners import Owners, offload
 from hope_serve.memory.provenance import About, seal_about
+from hope_serve.memory.quotas import QuotaKeeper
 from hope_serve.memory.reading import Opened, Reader, check_fingerprint, head_of
 from hope_serve.memory.store import Commit, CommitOutcome, Committed, Conflict, Duplicate, Gone
 
@@ -25,35 +27,42 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Draft:
-    """A version about to be written on a base."""
+class Draft:
+    """A version about to be written on a base.
+
+    Args:
+        about: its note.
+        digest: ``hashed`` digest of the request's payload.
+        result: the reply to keep for the request.
+        manifest, generation, chunks: its content.
+        is_kept: False for a version that only goes on record: its content is not kept.
+    """
 
     base: Base
     about: About
-    request_digest: str
+    digest: str
     result: bytes
     manifest: Manifest
     generation: str = ""
     chunks: tuple[bytes, ...] = ()
+    is_kept: bool = True
+
+    @property
+    def version(self) -> int:
+        """The version to be written."""
+        return self.base.version + 1
 
 
 class Writer:
-    """The write side of a sealed store.
+    """The write side of a sealed store."""
 
-    Args:
-        keep_versions: how many versions keep their content for rollback, the current one included.
-        clock: Unix seconds.
-    """
-
-    def __init__(
-        self, backend: Backend, owners: Owners, reader: Reader, *, keep_versions: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, backend: Backend, owners: Owners, reader: Reader, options: StoreOptions) -> None:
         self._backend = backend
         self._owners = owners
         self._reader = reader
         self._bases = Bases(owners)
-        self._keep_versions = keep_versions
-        self._clock = clock
+        self._quotas = QuotaKeeper(backend, options.quotas)
+        self._options = options
 
     async def find_request(self, owner: Owner, request_id: str, request_digest: str) -> Duplicate | None:
         """See ``MemoryStore.find_request``."""
@@ -64,7 +73,7 @@ class Writer:
             return None
         record = await self._owners.record(binding)
         duplicate = _duplicate(await self._owners.codec(binding, record.data_key), request, row)
-        if row.digest != _hashed(request_digest):
+        if row.digest != hashed(request_digest):
             raise _reused(request_id)
         return duplicate
 
@@ -84,18 +93,21 @@ class Writer:
         )
         about = About(
             base_version=commit.base_version,
-            created_at=self._clock(),
+            created_at=self._options.clock(),
             kind=commit.kind,
             request_id=commit.request_id,
             source=commit.source,
             num_bytes=written.manifest.num_bytes,
             state_digest=written.manifest.state_digest(),
+            inherited=commit.inherited,
         )
-        return await self._write(
-            _Draft(
+        before_bytes = before.num_bytes if before else None
+        await self._quotas.check(self._owners.index, owner.tenant, before=before_bytes, after=about.num_bytes)
+        return await self.write(
+            Draft(
                 base=base,
                 about=about,
-                request_digest=commit.request_digest,
+                digest=hashed(commit.request_digest),
                 result=commit.result,
                 manifest=written.manifest,
                 generation=generation,
@@ -129,30 +141,34 @@ class Writer:
             target.about,
             base_version=base.version,
             content_of=target.version,
-            created_at=self._clock(),
+            created_at=self._options.clock(),
             kind="rollback",
             request_id=request_id,
         )
-        return await self._write(
-            _Draft(base=base, about=about, request_digest=digest, result=b"", manifest=target.manifest)
+        return await self.write(
+            Draft(base=base, about=about, digest=hashed(digest), result=b"", manifest=target.manifest)
         )
 
-    async def _write(self, draft: _Draft) -> CommitOutcome:
+    async def base(self, owner: Owner, version: int) -> Base | HeadRow:
+        """What a draft of the version after this one builds on; the head when it is at another."""
+        return await self._bases.at(owner, version)
+
+    async def write(self, draft: Draft) -> CommitOutcome:
+        """Seal a draft's rows and let the backend write it, once."""
         base, codec = draft.base, draft.base.codec
-        version = base.version + 1
+        version = draft.version
         request = self._owners.index.request(codec.binding, draft.about.request_id)
-        oldest_kept = version - self._keep_versions + 1
+        oldest_kept = version - self._options.keep_versions + 1 if draft.is_kept else version + 1
         pruning = plan_pruning(base, draft.manifest, oldest_kept=oldest_kept)
         seal, place = codec.sealer.seal, codec.binding
-        digest = _hashed(draft.request_digest)
         head = HeadRow(
             version=version, tomb=base.tomb, num_bytes=draft.about.num_bytes, updated_at=draft.about.created_at
         )
         write = Write(
             base_version=base.version,
             request=request,
-            digest=digest,
-            result=seal(draft.result, place.result(request, digest, version)),
+            digest=draft.digest,
+            result=seal(draft.result, place.result(request, draft.digest, version)),
             about=seal_about(codec, version, draft.about),
             manifest=seal(encode_manifest(draft.manifest), place.manifest(version, base.version)),
             head_seal=self._owners.index.seal_head(place, head),
@@ -167,13 +183,43 @@ class Writer:
         outcome = await self._backend.write(place.index, write)
         if outcome.verdict is Verdict.OK:
             self._bases.remember(base.followed_by(draft.manifest, oldest_kept=oldest_kept))
+            await self._put_on_record(draft, request)
             size = len(write.manifest) + sum(len(chunk) for chunk in write.chunks)
             return Committed(version=version, state_digest=draft.about.state_digest, bytes_written=size)
         self._bases.forget(place.index)
         return _settle(draft, request, outcome)
 
+    async def _put_on_record(self, draft: Draft, request: str) -> None:
+        """The commit stands: what follows it must not make it look as if it had failed."""
+        about, base, binding = draft.about, draft.base, draft.base.codec.binding
+        before = base.manifests.get(base.version) if base.version > base.tomb else None
+        index = self._owners.index
+        try:
+            await self._quotas.count(
+                index,
+                binding.tenant,
+                binding.index,
+                before=before.num_bytes if before else None,
+                after=about.num_bytes,
+            )
+        except HopeError as error:
+            _log.warning("usage of a tenant is not counted until the next change or recount: %s", error)
+        self._options.audit.record(
+            AuditEvent(
+                time=about.created_at,
+                action=Action.ROLLBACK if about.content_of else Action.COMMIT,
+                owner=binding.index,
+                tenant=index.tenant(binding.tenant),
+                request=request,
+                version=draft.version,
+                kind=about.kind,
+                num_bytes=about.num_bytes,
+                digest=about.state_digest,
+            )
+        )
 
-def _settle(draft: _Draft, request: str, outcome: Outcome) -> CommitOutcome:
+
+def _settle(draft: Draft, request: str, outcome: Outcome) -> CommitOutcome:
     """What a write that was not carried out means for its caller."""
     if outcome.journal:
         duplicate = _duplicate(draft.base.codec, request, outcome.journal)
@@ -204,7 +250,7 @@ def _duplicate(codec: Codec, request: str, row: JournalRow) -> Duplicate:
     return Duplicate(version=row.version, result=bytes(result))
 
 
-def _hashed(digest: str) -> str:
+def hashed(digest: str) -> str:
     """The caller's digest as hex of one length, whatever it was."""
     return hashlib.sha256(digest.encode()).hexdigest()
 

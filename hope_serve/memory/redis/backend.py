@@ -81,6 +81,10 @@ class RedisBackend:
         await self._calls.confirmed(layout.SECRET, ("SET", layout.SECRET, offered, "NX"))
         return as_bytes(await self._calls.plain(layout.SECRET, ("GET", layout.SECRET)))
 
+    async def replace_secret(self, before: bytes, after: bytes) -> bool:
+        """Replace the wrapped secret."""
+        return (await self._calls.write("swap", [layout.SECRET], before, after)).word == "OK"
+
     async def claim_key(self, owner: str, tenant: str, name: bytes, offered: bytes, *, tomb: int) -> bytes:
         """The owner's wrapped data key. The index comes first: it may hold too many, never too few."""
         await index_owner(self._calls, tenant, owner)

@@ -16,8 +16,9 @@ _EPOCH_MARK = "@EPOCH@"
 
 def library_text(epoch: str) -> str:
     """The library with the epoch of one installation in it."""
-    kept = resources.files(__package__).joinpath("functions.lua").read_text(encoding="utf-8")
-    return kept.replace(_EPOCH_MARK, epoch)
+    folder = resources.files(__package__).joinpath("lua")
+    parts = sorted((part for part in folder.iterdir() if part.name.endswith(".lua")), key=lambda part: part.name)
+    return "\n".join(part.read_text(encoding="utf-8") for part in parts).replace(_EPOCH_MARK, epoch)
 
 
 async def read_epoch(server: Server) -> str:

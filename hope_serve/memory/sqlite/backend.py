@@ -64,6 +64,10 @@ class SqliteBackend:
             self._installation.mark_born()
         return secret
 
+    async def replace_secret(self, before: bytes, after: bytes) -> bool:
+        """Replace the wrapped secret."""
+        return await self._database.write(lambda c: rows.replace_secret(c, before, after))
+
     async def claim_key(self, owner: str, tenant: str, name: bytes, offered: bytes, *, tomb: int) -> bytes:
         """The owner's wrapped data key."""
         return await self._database.write(lambda c: rows.claim_key(c, owner, tenant, name, offered, tomb))

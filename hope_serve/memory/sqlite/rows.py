@@ -37,6 +37,12 @@ def claim_secret(connection: sqlite3.Connection, offered: bytes) -> bytes:
     return secret
 
 
+def replace_secret(connection: sqlite3.Connection, before: bytes, after: bytes) -> bool:
+    """See ``Backend.replace_secret``."""
+    changed = connection.execute("UPDATE meta SET value = ? WHERE name = 'secret' AND value = ?", (after, before))
+    return changed.rowcount > 0
+
+
 def claim_key(connection: sqlite3.Connection, owner: str, tenant: str, name: bytes, offered: bytes, tomb: int) -> bytes:
     """See ``Backend.claim_key``."""
     read_head(connection, owner)
@@ -48,7 +54,9 @@ def claim_key(connection: sqlite3.Connection, owner: str, tenant: str, name: byt
     if erased > tomb:
         return b""
     if not held:
-        connection.execute("UPDATE owners SET data_key = ?, name = ? WHERE owner = ?", (offered, name, owner))
+        connection.execute(
+            "UPDATE owners SET data_key = ?, name = ?, tenant = ? WHERE owner = ?", (offered, name, tenant, owner)
+        )
     return bytes(held or offered)
 
 

@@ -1,0 +1,79 @@
+"""Who changed which memory when, without a word of what was in it: names as keyed hashes, no text, no tensors."""
+
+from __future__ import annotations
+
+import enum
+import os
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+
+class Action(enum.Enum):
+    """What was done."""
+
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+    ERASE = "erase"
+    EXPORT = "export"
+    ROTATE_KEY = "rotate_key"
+    EXPIRE = "expire"
+
+
+class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the log.
+
+    Args:
+        time: Unix seconds.
+        action: what was done.
+        owner, tenant, request: the store's hashes of the names; "" where there is none.
+        version: the version that it made, or read.
+        kind: how the version came to be: adapt, rollback, fork, import.
+        num_bytes: bytes of the version's tensors.
+        digest: state digest of the version.
+    """
+
+    time: float
+    action: Action
+    owner: str
+    tenant: str
+    request: str = ""
+    version: int = 0
+    kind: str = ""
+    num_bytes: int = 0
+    digest: str = ""
+
+
+class AuditLog(Protocol):
+    """Takes events after they happened. It must not block."""
+
+    def record(self, event: AuditEvent) -> None:
+        """Keep one event."""
+        ...
+
+
+class AuditFile:
+    """Appends each event as a line of JSON. Several processes may share the file.
+
+    Args:
+        path: of the file; made with mode 0600.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def record(self, event: AuditEvent) -> None:
+        """Append one line. Raises OSError when the disk does not take it."""
+        os.write(self._descriptor, msgspec.json.encode(event) + b"\n")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+
+class NoAudit:
+    """Keeps nothing."""
+
+    def record(self, event: AuditEvent) -> None:
+        """Forget the event."""
