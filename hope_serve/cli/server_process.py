@@ -54,6 +54,10 @@ class ServerProcess:
     def stop(self) -> int:
         """SIGTERM, and the exit code after the drain."""
         self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
         try:
             return self._process.wait(STOP_SECONDS)
         finally:

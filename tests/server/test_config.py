@@ -1,0 +1,75 @@
+"""One TOML file, a few variables, flags: what goes before what, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hope_serve.config import Config, ConfigError, default_target, load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_example_file_holds_every_key_at_its_default():
+    example = load_config(ROOT / "deploy" / "hope.toml", environ={"XDG_DATA_HOME": "/data"})
+    assert example == load_config(environ={"XDG_DATA_HOME": "/data"})
+    text = (ROOT / "deploy" / "hope.toml").read_text()
+    for section in Config.__struct_fields__:
+        assert f"[{section}]" in text
+        for key in getattr(example, section).__struct_fields__:
+            assert f"\n{key} = " in text
+
+
+def test_flags_go_before_variables_and_these_before_the_file(tmp_path):
+    file = tmp_path / "hope.toml"
+    file.write_text('[server]\nlisten = "file:1"\nmetrics_listen = "file:2"\n[model]\ncheckpoint = "from-file"\n')
+    environ = {"HOPE_CONFIG": str(file), "HOPE_LISTEN": "variable:1", "HOPE_METRICS_LISTEN": "variable:2"}
+    config = load_config(None, {"server.listen": "flag:1", "memory.url": None}, environ)
+    assert config.server.listen == "flag:1"
+    assert config.server.metrics_listen == "variable:2"
+    assert config.model.checkpoint == Path("from-file")
+
+
+def test_memories_rest_in_the_users_data_folder_unless_told_otherwise():
+    assert load_config(environ={"XDG_DATA_HOME": "/data"}).memory.url == "sqlite:///data/hope-serve/memory.db"
+    assert load_config(environ={}).memory.url.endswith("/.local/share/hope-serve/memory.db")
+
+
+def test_clients_find_their_server_in_a_variable():
+    assert default_target({"HOPE_TARGET": "far:1"}) == "far:1"
+    assert default_target({}) == "127.0.0.1:50051"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[server]\nlisen = 'x:1'", ["server.lisen", "listen"]),
+        ("colour = 1", ["colour", "engine, memory, model, server"]),
+        ("server = 1", ["server", "[server]"]),
+        ("[server]\ndrain_seconds = nan", ["drain_seconds", "nan", "[0, 86400]"]),
+        ("[server]\ndrain_seconds = inf", ["drain_seconds", "inf"]),
+        ("[server]\nmax_concurrent_calls = 0", ["max_concurrent_calls", "0", "[1, 100000]"]),
+        ("[server]\nlisten = 'nowhere'", ["server.listen", "nowhere", "host:port"]),
+        ("[server]\nlisten = 'host:99999'", ["99999", "65535"]),
+        ("[server]\nlog_level = 'loud'", ["log_level", "loud", "debug"]),
+        ("[engine]\nmax_slots = 'many'", ["engine.max_slots", "many", "int"]),
+        ("[engine]\nmax_slots = -1", ["max_slots", "-1"]),
+        ("[engine]\ndeterministic = 1", ["engine.deterministic", "bool"]),
+        ("[model]\ncheckpoint = 3", ["model.checkpoint", "3"]),
+        ("[server", ["not TOML"]),
+    ],
+)
+def test_a_bad_file_is_refused_with_key_value_and_what_is_allowed(tmp_path, text, said):
+    file = tmp_path / "hope.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load_config(file, environ={})
+    assert str(file) in str(refused.value)
+    for word in said:
+        assert word in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        load_config(tmp_path / "none.toml", environ={})
