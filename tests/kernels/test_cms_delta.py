@@ -72,9 +72,7 @@ def runs(*lengths):
 
 
 def exact(y, x, delta, projection, slots, cu_seqlens=None):
-    return cms_delta_rows_reference(
-        y.double(), x.double(), delta.double(), projection.double(), slots, cu_seqlens
-    )
+    return cms_delta_rows_reference(y.double(), x.double(), delta.double(), projection.double(), slots, cu_seqlens)
 
 
 @pytest.mark.parametrize(("d_in", "d_out", "rank", "dtype", "delta_dtype"), CASES)
@@ -219,7 +217,14 @@ def test_the_public_op_adds_on_this_device_in_every_form():
 
 
 def good():
-    return dict(y=torch.randn(3, 24), x=torch.randn(3, 16), delta=torch.randn(4, 24, 2), projection=torch.randn(2, 16), slots=torch.tensor([1, 2]), cu_seqlens=torch.tensor([0, 2, 3], dtype=torch.int32))  # fmt: skip
+    return {
+        "y": torch.randn(3, 24),
+        "x": torch.randn(3, 16),
+        "delta": torch.randn(4, 24, 2),
+        "projection": torch.randn(2, 16),
+        "slots": torch.tensor([1, 2]),
+        "cu_seqlens": torch.tensor([0, 2, 3], dtype=torch.int32),
+    }
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hope_kernels.cms_update import LevelPools, Rows, cms_update
@@ -80,8 +82,8 @@ def test_two_calls_equal_the_reference(layers, d_out, rank, dtype, delta, other,
     slots = torch.tensor(SLOTS, device=DEVICE)
     pools = pools_of(layers, d_out, rank, delta, other, momentum=momentum)
     rate, decay = torch.rand(layers, device=DEVICE), torch.rand(layers, device=DEVICE)
-    for fired in (FIRED, FIRED[::-1]):
-        fired = torch.tensor(fired, device=DEVICE)
+    for ends in (FIRED, FIRED[::-1]):
+        fired = torch.tensor(ends, device=DEVICE)
         scale = torch.rand(len(SLOTS), device=DEVICE)
         addition = addition_of(form, layers, d_out, rank, dtype)
         before, exact = in_double(pools), in_double(pools)
@@ -139,7 +141,7 @@ def test_rows_in_two_calls_make_the_update_of_one():
     launch(whole, rows, slots, fired, rate, rate, 0.0, None)
     bounds = rows.cu_seqlens.long().tolist()
     for half in (0, 1):
-        runs = [range(*pair)[half::2] for pair in zip(bounds, bounds[1:])]
+        runs = [range(*pair)[half::2] for pair in pairwise(bounds)]
         index = torch.tensor([t for run in runs for t in run], device=DEVICE)
         cu = torch.tensor([0, *(len(run) for run in runs)], device=DEVICE).cumsum(0).to(torch.int32)
         part = Rows(grad=rows.grad[:, index], projected=rows.projected[:, index], cu_seqlens=cu)
@@ -182,7 +184,14 @@ def test_full_deltas_are_updated_too():
 def good():
     pools = pools_of(2, 8, 4, F32, F32, momentum=False)
     vector = torch.rand(2, device=DEVICE)
-    return dict(pools=pools, addition=torch.randn(2, 2, 8, 4, device=DEVICE), slots=torch.tensor([1, 2], device=DEVICE), fired=torch.tensor([True, False], device=DEVICE), rate=vector, decay=vector)  # fmt: skip
+    return {
+        "pools": pools,
+        "addition": torch.randn(2, 2, 8, 4, device=DEVICE),
+        "slots": torch.tensor([1, 2], device=DEVICE),
+        "fired": torch.tensor([True, False], device=DEVICE),
+        "rate": vector,
+        "decay": vector,
+    }
 
 
 def rows(**changes):

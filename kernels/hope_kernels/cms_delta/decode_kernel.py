@@ -11,7 +11,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from hope_kernels.cms_delta.dot import full_dot
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def project_kernel(
     x_ptr,
     projection_ptr,
@@ -44,7 +44,7 @@ def project_kernel(
     tl.store(partial_ptr + at, acc, mask=(m < rows)[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "num_slots"])
 def decode_kernel(
     y_ptr,
     partial_ptr,

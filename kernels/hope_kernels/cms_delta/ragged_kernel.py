@@ -11,7 +11,7 @@ from hope_kernels.cms_delta.dot import full_dot
 from hope_kernels.cms_delta.runs import tile_of_run
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "rows", "steps", "num_slots"])
 def ragged_kernel(
     y_ptr,
     projected_ptr,
@@ -61,7 +61,7 @@ def ragged_kernel(
     tl.store(y_at, (y.to(tl.float32) + learned).to(y_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "rows", "steps", "num_slots"])
 def backward_kernel(
     grad_ptr,
     partial_ptr,

@@ -37,7 +37,7 @@ def outer_sum(
     return acc
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "num_slots"])
 def sum_kernel(
     grad_ptr,
     projected_ptr,

@@ -25,7 +25,7 @@ def write(added, fired, delta_at, gradient_at, momentum_at, inside, rate, decay,
     tl.store(gradient_at, gradient.to(gradient_at.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_slots"])
 def update_sums_kernel(
     added_ptr,
     delta_ptr,
@@ -78,7 +78,7 @@ def update_sums_kernel(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "num_slots"])
 def update_rows_kernel(
     grad_ptr,
     projected_ptr,
