@@ -45,6 +45,7 @@ check: $(DEV)    ## style, types, floors, contract, freshness of generated code
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check
+	$(BIN)/hadolint Dockerfile
 
 format: $(DEV)   ## let ruff put things in order
 	$(BIN)/ruff check --fix .
