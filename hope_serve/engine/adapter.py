@@ -13,7 +13,7 @@ from hope_serve.api import AdaptMetrics, AdaptOptions, LevelReport
 from hope_serve.errors import FailedPrecondition
 from hope_serve.model.cms import Delta
 from hope_serve.model.hope import Deltas, HopeModel
-from hope_serve.model.learn import Cadence, CmsState, accumulate, fire, read_deltas, segment_gradient, step_norm
+from hope_serve.model.learn import Cadence, CmsState, advance, read_deltas, segment_gradient, step_norm
 from hope_serve.model.state import SequenceState
 
 
@@ -123,7 +123,7 @@ class Lesson:
             self._nll_first.append(segment.nll.detach()[0])
         with torch.no_grad():
             cadence = cadence.after(rows.shape[1] - 1)
-            cms = fire(self._model, accumulate(cms, gradients), cadence.fired())
+            cms = advance(self._model, cms, gradients, cadence.fired())
         self.after = Learned(cms=cms, cadence=cadence)
         self._state = segment.state.with_tensors({n: t.detach() for n, t in segment.state.tensors().items()})
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from hope_kernels.cms_delta.op import cms_delta
 from hope_kernels.cms_delta.reference import cms_delta_reference
 from torch import Tensor, nn
 
@@ -64,10 +65,23 @@ class Level(nn.Module):
             return F.linear(F.silu(F.linear(x, self.inner)), self.outer)
         subspace = self.config.delta == "subspace"
         rows = x.reshape(delta.inner.shape[0], -1, x.shape[-1])
-        learned = cms_delta_reference(rows, delta.inner, self.inner_projection if subspace else None)
-        hidden = F.silu(F.linear(rows, self.inner) + learned)
-        learned = cms_delta_reference(hidden, delta.outer, self.outer_projection if subspace else None)
-        return (F.linear(hidden, self.outer) + learned).view_as(x)
+        hidden = F.silu(_learned_linear(rows, self.inner, delta.inner, self.inner_projection if subspace else None))
+        out = _learned_linear(hidden, self.outer, delta.outer, self.outer_projection if subspace else None)
+        return out.view_as(x)
+
+
+def _learned_linear(x: Tensor, weight: Tensor, delta: Tensor, projection: Tensor | None) -> Tensor:
+    """(W + D_b) x of sequence b, x [B, T, d_in] to [B, T, d_out].
+
+    The kernels are differentiable once, which is all that serving asks of them; training differentiates through the
+    update itself, so parameters that learn take the reference.
+    """
+    if weight.requires_grad or not x.is_cuda:
+        return F.linear(x, weight) + cms_delta_reference(x, delta, projection)
+    batch, tokens = x.shape[:2]
+    ends = torch.arange(0, batch * tokens + 1, tokens, dtype=torch.int32, device=x.device) if tokens > 1 else None
+    rows = x.flatten(0, 1)
+    return cms_delta(F.linear(rows, weight), rows, delta, projection, cu_seqlens=ends).view(batch, tokens, -1)
 
 
 def _orthonormal(rank: int, width: int) -> Tensor:

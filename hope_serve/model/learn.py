@@ -8,12 +8,18 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
+from hope_kernels.cms_update.layout import LevelPools
+from hope_kernels.cms_update.op import cms_update
 from torch import Tensor
 
 from hope_serve.model.cms import Delta
 from hope_serve.model.hope import Deltas, HopeModel
 from hope_serve.model.state import SequenceState
 from hope_serve.optim import LevelOptimizer, make_optimizer
+
+
+KERNEL_OPTIMIZERS = frozenset({"gd", "momentum"})
+"""The optimizers that ``cms_update`` applies itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +187,37 @@ def fire(model: HopeModel, cms: CmsState, fired: tuple[bool, ...]) -> CmsState:
     for index, (level, due) in enumerate(zip(cms.levels, fired, strict=True)):
         levels.append(_updated(model, index, level) if due else level)
     return CmsState(levels=tuple(levels))
+
+
+def advance(model: HopeModel, cms: CmsState, gradients: Deltas, fired: tuple[bool, ...]) -> CmsState:
+    """``accumulate``, then ``fire``: what a segment's gradients make of the state. Not differentiable.
+
+    Args:
+        gradients: of every online level, as ``segment_gradient`` gives them.
+        fired: the levels whose chunk ends with this segment.
+    """
+    on_kernels = all(model.config.levels[i].optimizer in KERNEL_OPTIMIZERS for i in model.config.online_levels)
+    if not (model.embedding.is_cuda and on_kernels):
+        return fire(model, accumulate(cms, gradients), fired)
+    after = cms.map(torch.clone)
+    for index, (level, gradient, due) in enumerate(zip(after.levels, gradients, fired, strict=True)):
+        ends = torch.full((len(gradient.inner),), due, device=gradient.inner.device)
+        config = model.config.levels[model.config.online_levels[index]]
+        for side, (rate, decay) in enumerate(_rates_and_decays(model, index)):
+            cms_update(
+                LevelPools(
+                    delta=level.delta[side],
+                    gradient=level.gradient[side],
+                    momentum=level.slots[0][side] if level.slots else None,
+                ),
+                gradient[side].contiguous(),
+                None,
+                ends,
+                rate.flatten().float(),
+                decay.flatten().float(),
+                beta=config.momentum if level.slots else None,
+            )
+    return after
 
 
 def read_deltas(model: HopeModel, cms: CmsState, cadence: Cadence) -> Deltas:
