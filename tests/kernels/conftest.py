@@ -11,12 +11,6 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if "cuda" in item.keywords and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def interpreter_takes_any_numpy():
     """numpy 2.3 and later refuse int() of an array of one element, which the interpreter's range() relies on."""
