@@ -10,7 +10,7 @@ import torch
 from hope_serve.engine.tensors import TensorCodec
 from hope_serve.model.checkpoint import CONFIG, CheckpointError, read_config
 from hope_serve.model.hope import HopeModel
-from hope_serve.model.learn import CmsState
+from hope_serve.model.cms_state import CmsState
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from torch import Tensor
 from hope_serve.api import AdaptMetrics, AdaptOptions, LevelReport
 from hope_serve.errors import FailedPrecondition
 from hope_serve.model.cms import Delta
+from hope_serve.model.cms_state import Cadence, CmsState
 from hope_serve.model.hope import Deltas, HopeModel
-from hope_serve.model.learn import Cadence, CmsState, advance, read_deltas, segment_gradient, step_norm
+from hope_serve.model.learn import advance, read_deltas, segment_gradient, step_norm
 from hope_serve.model.state import SequenceState
 
 

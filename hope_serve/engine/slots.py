@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from hope_serve.model.cms import Delta
+from hope_serve.model.cms_state import CmsState
 from hope_serve.model.hope import Deltas, HopeModel
-from hope_serve.model.learn import CmsState
 from hope_serve.model.state import SequenceState
 
 

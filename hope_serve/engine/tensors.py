@@ -10,8 +10,8 @@ from torch import Tensor
 from hope_serve.engine.adapter import Learned
 from hope_serve.errors import FailedPrecondition
 from hope_serve.memory.snapshot import Counter, Snapshot, TensorBytes
+from hope_serve.model.cms_state import Cadence, CmsState
 from hope_serve.model.hope import HopeModel
-from hope_serve.model.learn import Cadence, CmsState
 from hope_serve.model.state import SequenceState
 
 MEMORY_SCHEMA = 1

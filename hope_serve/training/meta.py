@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hope_serve.model.cms_state import Cadence, CmsState
 from hope_serve.model.hope import Deltas, HopeModel
-from hope_serve.model.learn import Cadence, CmsState, accumulate, fire, read_deltas, segment_gradient
+from hope_serve.model.learn import accumulate, fire, read_deltas, segment_gradient
 from hope_serve.training.config import LossConfig
 from hope_serve.training.episodes import Episodes, Plan
 

@@ -24,8 +24,9 @@ from hope_serve.errors import (
 from hope_serve.memory.url import make_store
 from hope_serve.metrics import Metrics
 from hope_serve.model.checkpoint import load_checkpoint
+from hope_serve.model.cms_state import Cadence, CmsState
 from hope_serve.model.config import LevelConfig
-from hope_serve.model.learn import Cadence, CmsState, accumulate, fire, read_deltas, segment_gradient
+from hope_serve.model.learn import accumulate, fire, read_deltas, segment_gradient
 
 
 def taught_directly(model, *documents):

@@ -7,8 +7,9 @@ import torch
 from support.model_oracle import ModelOracle
 from support.tiny_model import tiny_config, tiny_model
 
+from hope_serve.model.cms_state import Cadence, CmsState
 from hope_serve.model.config import TitansConfig
-from hope_serve.model.learn import Cadence, CmsState, read_deltas
+from hope_serve.model.learn import read_deltas
 
 EXACT = 1e-10  # fp64 through two layers
 SPLITS = ((45,), (1,) * 45, (1, 6, 2, 9, 8, 16, 3), (8, 8, 29))

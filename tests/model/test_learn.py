@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from support.tiny_model import tiny_config, tiny_model
 
 from hope_serve.model.cms import Delta
+from hope_serve.model.cms_state import Cadence, CmsState
 from hope_serve.model.config import LevelConfig
-from hope_serve.model.learn import Cadence, CmsState, accumulate, fire, read_deltas, segment_gradient
+from hope_serve.model.learn import accumulate, fire, read_deltas, segment_gradient
 
 EXACT = 1e-12
 BOTH_FORMS = pytest.mark.parametrize("form", ["subspace", "full"])
