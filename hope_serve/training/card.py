@@ -24,7 +24,7 @@ A HOPE model (self-modifying Titans and a Continuum Memory System) meta-trained 
 {levels}
 
 Trained for {steps} steps on {files} and on generated episodes about invented people.
-Licences of the text are listed in the project's documentation of its training data; none of it is included.
+Where the text comes from, and under which licences: hope_serve/training/README.md; none of it is included.
 
 | held-out score | value |
 |---|---|
