@@ -19,9 +19,13 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRow:
-    """The small facts of an owner's record, and the seal over them. The memory exists when ``version > tomb``."""
+    """The small facts of an owner's record, and the seal over them. The memory exists when ``version > tomb``.
+
+    ``mark`` is drawn anew for every version: a failover that loses a version lets its number come again, not its mark.
+    """
 
     version: int = 0
+    mark: str = ""
     tomb: int = 0
     num_bytes: int = 0
     updated_at: float = 0.0
@@ -75,7 +79,8 @@ class Write:
     """One commit, sealed. Times are Unix seconds.
 
     Args:
-        base_version: the version that must still be current.
+        base_version, base_mark: the version that must still be current.
+        mark: of the new version.
         request, digest, result: the journal row.
         about, manifest: the new version's two rows.
         head_seal: seal over the head as the write leaves it.
@@ -88,6 +93,8 @@ class Write:
     """
 
     base_version: int
+    base_mark: str
+    mark: str
     request: str
     digest: str
     result: bytes

@@ -22,12 +22,13 @@ class Base:
     """The state that a commit names as its base.
 
     Args:
-        version, tomb: of the owner's record.
+        version, mark, tomb: of the owner's record.
         codec: the owner's.
         manifests: of the kept versions; None where one no longer opens.
     """
 
     version: int
+    mark: str
     tomb: int
     codec: Codec
     manifests: Mapping[int, Manifest | None]
@@ -40,11 +41,11 @@ class Base:
             return manifest
         raise CorruptMemory(f"version {self.version} failed its seal and is not written over; roll back first")
 
-    def followed_by(self, manifest: Manifest, *, oldest_kept: int) -> Base:
+    def followed_by(self, manifest: Manifest, *, mark: str, oldest_kept: int) -> Base:
         """The base that the commit of ``manifest`` leaves behind."""
         kept = {version: known for version, known in self.manifests.items() if version >= oldest_kept}
         kept[self.version + 1] = manifest
-        return Base(version=self.version + 1, tomb=self.tomb, codec=self.codec, manifests=kept)
+        return Base(version=self.version + 1, mark=mark, tomb=self.tomb, codec=self.codec, manifests=kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +63,17 @@ class Bases:
         self._owners = owners
         self._known: Recent[str, Base] = Recent(MAX_KNOWN_OWNERS)
 
-    async def at(self, owner: Owner, version: int) -> Base | HeadRow:
-        """The base at this version, or the head if it is another one. May raise CorruptMemory."""
+    async def at(self, owner: Owner, version: int, mark: str | None = None) -> Base | HeadRow:
+        """The base at this version (and of this mark, if one is given), or the head if it is another one.
+
+        Raises CorruptMemory.
+        """
         binding = self._owners.binding(owner)
         known = self._known.get(binding.index)
-        if known and known.version == version:
+        if known and known.version == version and mark in (None, known.mark):
             return known
         record = await self._owners.record(binding)
-        if record.head.version != version:
+        if record.head.version != version or mark not in (None, record.head.mark):
             return record.head
         if record.data_key:
             codec: Codec | None = await self._owners.codec(binding, record.data_key)
@@ -78,7 +82,7 @@ class Bases:
         if codec is None:
             return await self._owners.head(binding)
         manifests = {number: _open_or_none(codec, number, row.manifest) for number, row in record.versions.items()}
-        return Base(version=version, tomb=record.head.tomb, codec=codec, manifests=manifests)
+        return Base(version=version, mark=record.head.mark, tomb=record.head.tomb, codec=codec, manifests=manifests)
 
     def remember(self, base: Base) -> None:
         """Keep a base for the owner's next commit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 
 from hope_serve.api import ErasureReceipt, Owner
 from hope_serve.errors import CorruptMemory, HopeError, NotFound
@@ -80,7 +81,7 @@ class Eraser:
 
     def _tombstone(self, binding: Binding, newest: int) -> HeadRow:
         version = newest + 1
-        head = HeadRow(version=version, tomb=version, updated_at=self._options.clock())
+        head = HeadRow(version=version, mark=os.urandom(8).hex(), tomb=version, updated_at=self._options.clock())
         return dataclasses.replace(head, seal=self._owners.index.seal_head(binding, head))
 
     def _receipt(self, binding: Binding, tombstone: HeadRow, erased: Erased) -> ErasureReceipt:

@@ -81,7 +81,8 @@ class Index:
 
 
 def _head_place(owner: Binding, head: HeadRow) -> bytes:
-    return bind(FORMAT, owner.index, str(head.version), str(head.tomb), str(head.num_bytes), repr(head.updated_at))
+    facts = (str(head.version), head.mark, str(head.tomb), str(head.num_bytes), repr(head.updated_at))
+    return bind(FORMAT, owner.index, *facts)
 
 
 def _name_place(index: str) -> bytes:

@@ -49,8 +49,13 @@ class Reader:
                     raise
                 continue  # the version was dropped while its chunks were read
             about = opened.about.report(opened.version, restorable=True)
-            digest = opened.about.state_digest
-            return StoredMemory(version=opened.version, snapshot=snapshot, state_digest=digest, about=about)
+            return StoredMemory(
+                version=opened.version,
+                mark=opened.head.mark if opened.version == opened.head.version else "",
+                snapshot=snapshot,
+                state_digest=opened.about.state_digest,
+                about=about,
+            )
 
     async def describe(self, owner: Owner, version: int | None = None) -> MemoryDescription:
         """See ``MemoryStore.describe``."""
@@ -114,7 +119,7 @@ def head_of(row: HeadRow) -> Head:
     """The head as callers know it."""
     there = exists(row)
     size = row.num_bytes if there else 0
-    return Head(version=row.version, exists=there, num_bytes=size, updated_at=row.updated_at)
+    return Head(version=row.version, mark=row.mark, exists=there, num_bytes=size, updated_at=row.updated_at)
 
 
 def open_manifest(codec: Codec, version: int, sealed: bytes) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import os
@@ -58,8 +59,12 @@ class Binding:
         """The owner's wrapped data key."""
         return self._bind("data key")
 
+    @functools.cached_property
+    def _owner(self) -> bytes:
+        return bind(FORMAT, self.tenant, self.index)
+
     def _bind(self, *place: str) -> bytes:
-        return bind(FORMAT, self.tenant, self.index, *place)
+        return self._owner + bind(*place)
 
 
 class Sealer:

@@ -18,7 +18,9 @@ class Head:
 
     Args:
         version: the number that the next commit must name as its base. 0: never written. It goes on counting after
-            an erasure, so that no two contents ever share a version.
+            an erasure.
+        mark: drawn anew for every version. Equal version and mark mean equal content; a version number alone may come
+            again, with another content, when a failover lost what had not been acknowledged.
         exists: False when never written, or erased and not written since.
         num_bytes: bytes of the tensors of the current version.
         updated_at: Unix seconds of the last change; 0 when never written.
@@ -26,18 +28,20 @@ class Head:
 
     version: int
     exists: bool
+    mark: str = ""
     num_bytes: int = 0
     updated_at: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredMemory:
-    """A version read back: its content, and how it came to be."""
+    """A version read back: its content, and how it came to be. ``mark`` as in ``Head``; "" for an earlier version."""
 
     version: int
     snapshot: Snapshot
     state_digest: str
     about: VersionReport
+    mark: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ class Commit:
 
     Args:
         base_version: ``Head.version`` of the memory it was computed from.
+        base_mark: its ``mark``. None compares versions alone: only for stores that cannot fail over.
         request_id: at most one version per owner ever carries it.
         request_digest: digest of the request's payload; the same id with another digest is refused.
         snapshot: what moved: new or changed tensors, and all counters.
@@ -74,6 +79,7 @@ class Commit:
     request_id: str
     request_digest: str
     snapshot: Snapshot
+    base_mark: str | None = None
     unmoved: frozenset[str] = NO_UNMOVED
     result: bytes = b""
     source: Source = field(default_factory=Source)
@@ -87,6 +93,7 @@ class Committed:
 
     version: int
     state_digest: str
+    mark: str = ""
     bytes_written: int = 0
 
 

@@ -79,7 +79,7 @@ class Writer:
 
     async def commit(self, owner: Owner, commit: Commit) -> CommitOutcome:
         """See ``MemoryStore.commit``."""
-        base = await self._bases.at(owner, commit.base_version)
+        base = await self._bases.at(owner, commit.base_version, commit.base_mark)
         if isinstance(base, HeadRow):
             earlier = await self.find_request(owner, commit.request_id, commit.request_digest)
             return earlier or _passed_over(base, commit.base_version)
@@ -134,7 +134,7 @@ class Writer:
         return outcome
 
     async def _write_again(self, owner: Owner, target: Opened, request_id: str, digest: str) -> CommitOutcome:
-        base = await self._bases.at(owner, target.head.version)
+        base = await self._bases.at(owner, target.head.version, target.head.mark)
         if isinstance(base, HeadRow):
             return _passed_over(base, target.head.version)
         about = msgspec.structs.replace(
@@ -161,15 +161,19 @@ class Writer:
         oldest_kept = version - self._options.keep_versions + 1 if draft.is_kept else version + 1
         pruning = plan_pruning(base, draft.manifest, oldest_kept=oldest_kept)
         seal, place = codec.sealer.seal, codec.binding
+        about = draft.about
+        mark = os.urandom(8).hex()
         head = HeadRow(
-            version=version, tomb=base.tomb, num_bytes=draft.about.num_bytes, updated_at=draft.about.created_at
+            version=version, mark=mark, tomb=base.tomb, num_bytes=about.num_bytes, updated_at=about.created_at
         )
         write = Write(
             base_version=base.version,
+            base_mark=base.mark,
+            mark=mark,
             request=request,
             digest=draft.digest,
             result=seal(draft.result, place.result(request, draft.digest, version)),
-            about=seal_about(codec, version, draft.about),
+            about=seal_about(codec, version, about),
             manifest=seal(encode_manifest(draft.manifest), place.manifest(version, base.version)),
             head_seal=self._owners.index.seal_head(place, head),
             generation=draft.generation,
@@ -182,10 +186,10 @@ class Writer:
         )
         outcome = await self._backend.write(place.index, write)
         if outcome.verdict is Verdict.OK:
-            self._bases.remember(base.followed_by(draft.manifest, oldest_kept=oldest_kept))
+            self._bases.remember(base.followed_by(draft.manifest, mark=mark, oldest_kept=oldest_kept))
             await self._put_on_record(draft, request)
             size = len(write.manifest) + sum(len(chunk) for chunk in write.chunks)
-            return Committed(version=version, state_digest=draft.about.state_digest, bytes_written=size)
+            return Committed(version=version, mark=mark, state_digest=about.state_digest, bytes_written=size)
         self._bases.forget(place.index)
         return _settle(draft, request, outcome)
 
@@ -235,9 +239,9 @@ def _passed_over(head: HeadRow, base_version: int) -> Conflict | Gone:
     """Another writer was first, the memory was erased, or the store went back."""
     if base_version < head.tomb:
         return Gone(head=head_of(head))
-    if head.version < base_version:
+    if head.version <= base_version:
         _log.error(
-            "version_regression: the store is at version %d, behind version %d that it had acknowledged",
+            "version_regression: the store is at version %d, and was at another version %d before",
             head.version,
             base_version,
         )

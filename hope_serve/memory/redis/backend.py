@@ -98,9 +98,9 @@ class RedisBackend:
     async def read(self, owner: str) -> Record:
         """The whole record."""
         values = (await self._calls.read("read", owner_keys(owner))).values
-        erased = Erased(versions=int(as_bytes(values[6])), sessions=int(as_bytes(values[7]))) if values[6] else None
+        erased = Erased(versions=int(as_bytes(values[7])), sessions=int(as_bytes(values[8]))) if values[7] else None
         return Record(
-            head=head_row(values), data_key=as_bytes(values[5]), erased=erased, versions=_version_rows(values[8:])
+            head=head_row(values), data_key=as_bytes(values[6]), erased=erased, versions=_version_rows(values[9:])
         )
 
     async def chunks(self, owner: str, places: Sequence[Place]) -> Mapping[Place, bytes]:
@@ -139,6 +139,7 @@ class RedisBackend:
             tombstone.seal,
             JOURNAL_SECONDS * 1000,
             owner,
+            tombstone.mark,
         )
         if answer.word != "OK":
             return None
@@ -201,6 +202,8 @@ def _commit_arguments(write: Write) -> tuple[Argument, ...]:
         ";".join(_dropped(write.drops)),
         JOURNAL_VERSIONS,
         JOURNAL_SECONDS * 1000,
+        write.base_mark,
+        write.mark,
     )
 
 
@@ -214,7 +217,7 @@ def _outcome(answer: Answer) -> Outcome:
     verdict = Verdict(answer.word)
     if verdict is Verdict.OK:
         return Outcome(verdict=verdict)
-    journal = _journal_row(answer.values[5]) if len(answer.values) > 5 else None
+    journal = _journal_row(answer.values[6]) if len(answer.values) > 6 else None
     return Outcome(verdict=verdict, head=head_row(answer.values), journal=journal)
 
 

@@ -116,11 +116,16 @@ def check(reply: Reply) -> Reply:
 
 
 def head_row(values: Sequence[Reply]) -> HeadRow:
-    """The first five values of an answer about a head. Raises CorruptMemory."""
+    """The first six values of an answer about a head. Raises CorruptMemory."""
     try:
-        version, tomb, num_bytes, updated_at, seal = (as_bytes(value) for value in values[:5])
+        version, tomb, num_bytes, updated_at, seal, mark = (as_bytes(value) for value in values[:6])
         return HeadRow(
-            version=int(version), tomb=int(tomb), num_bytes=int(num_bytes), updated_at=float(updated_at), seal=seal
+            version=int(version),
+            mark=mark.decode(errors="replace"),
+            tomb=int(tomb),
+            num_bytes=int(num_bytes),
+            updated_at=float(updated_at),
+            seal=seal,
         )
     except ValueError as error:
         raise CorruptMemory("the head of the memory is damaged; only erasing the memory is left") from error

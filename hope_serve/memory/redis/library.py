@@ -10,7 +10,7 @@ from hope_serve.errors import FailedPrecondition
 from hope_serve.memory.redis.errors import EMPTIED, named
 from hope_serve.memory.redis.link import ReplyError, Server
 
-LIBRARY_FORMAT = b"1"
+LIBRARY_FORMAT = b"2"
 _EPOCH_MARK = "@EPOCH@"
 
 

@@ -52,8 +52,8 @@ async def _row(calls: Calls, tenant: str, owner: str) -> OwnerRow:
     return OwnerRow(
         owner=owner,
         tenant=tenant,
-        name=as_bytes(values[6]),
-        data_key=as_bytes(values[7]),
+        name=as_bytes(values[7]),
+        data_key=as_bytes(values[8]),
         head=head_row(values),
         cursor=f"{tenant}:{owner}",
     )

@@ -25,8 +25,8 @@ from hope_serve.memory.backend import (
 
 # The casts keep a damaged file from handing out values of other types.
 _HEAD = (
-    "CAST(version AS INTEGER), CAST(tomb AS INTEGER), CAST(num_bytes AS INTEGER), CAST(updated_at AS REAL), "
-    "CAST(seal AS BLOB)"
+    "CAST(version AS INTEGER), CAST(mark AS TEXT), CAST(tomb AS INTEGER), CAST(num_bytes AS INTEGER), "
+    "CAST(updated_at AS REAL), CAST(seal AS BLOB)"
 )
 
 
@@ -124,8 +124,8 @@ def write(connection: sqlite3.Connection, owner: str, new: Write) -> Outcome:
         (owner, new.request, new.version, new.digest, new.result, new.now),
     )
     connection.execute(
-        "UPDATE owners SET version = ?, num_bytes = ?, updated_at = ?, seal = ? WHERE owner = ?",
-        (new.version, new.num_bytes, new.now, new.head_seal, owner),
+        "UPDATE owners SET version = ?, mark = ?, num_bytes = ?, updated_at = ?, seal = ? WHERE owner = ?",
+        (new.version, new.mark, new.num_bytes, new.now, new.head_seal, owner),
     )
     _prune(connection, owner, new)
     return Outcome(verdict=Verdict.OK)
@@ -150,8 +150,8 @@ def erase(connection: sqlite3.Connection, owner: str, base_version: int | None, 
         "INSERT OR IGNORE INTO owners (owner, tenant, name, data_key) VALUES (?, '', x'', x'')", (owner,)
     )
     connection.execute(
-        "UPDATE owners SET name = x'', data_key = x'', version = ?, tomb = ?, num_bytes = ?, updated_at = ?, seal = ?, "
-        "erased_versions = ?, erased_sessions = ? WHERE owner = ?",
+        "UPDATE owners SET name = x'', data_key = x'', version = ?, mark = ?, tomb = ?, num_bytes = ?, updated_at = ?, "
+        "seal = ?, erased_versions = ?, erased_sessions = ? WHERE owner = ?",
         (*dataclasses.astuple(tombstone), removed.versions, removed.sessions, owner),
     )
     return removed
@@ -192,7 +192,7 @@ def _refusal(head: HeadRow, journal: JournalRow | None, new: Write) -> Outcome |
     if journal:
         same = journal.digest == new.digest
         return Outcome(verdict=Verdict.DUPLICATE if same else Verdict.REUSED, head=head, journal=journal)
-    if head.version != new.base_version:
+    if (head.version, head.mark) != (new.base_version, new.base_mark):
         return Outcome(verdict=Verdict.CONFLICT, head=head)
     return None
 
@@ -228,5 +228,5 @@ def _never_written(connection: sqlite3.Connection, owner: str) -> HeadRow:
 
 
 def _head(row: Sequence[object]) -> HeadRow:
-    version, tomb, num_bytes, updated_at, seal = row
-    return HeadRow(version=version, tomb=tomb, num_bytes=num_bytes, updated_at=updated_at, seal=seal)  # type: ignore[arg-type]
+    version, mark, tomb, num_bytes, updated_at, seal = row
+    return HeadRow(version=version, mark=mark, tomb=tomb, num_bytes=num_bytes, updated_at=updated_at, seal=seal)  # type: ignore[arg-type]

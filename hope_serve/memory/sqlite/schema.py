@@ -7,14 +7,14 @@ import sqlite3
 from hope_serve.errors import CorruptMemory, FailedPrecondition
 
 APPLICATION_ID = 0x484F5045  # "HOPE"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE owners (
     owner TEXT PRIMARY KEY, tenant TEXT NOT NULL, name BLOB NOT NULL, data_key BLOB NOT NULL,
-    version INTEGER NOT NULL DEFAULT 0, tomb INTEGER NOT NULL DEFAULT 0, num_bytes INTEGER NOT NULL DEFAULT 0,
-    updated_at REAL NOT NULL DEFAULT 0, seal BLOB NOT NULL DEFAULT x'',
+    version INTEGER NOT NULL DEFAULT 0, mark TEXT NOT NULL DEFAULT '', tomb INTEGER NOT NULL DEFAULT 0,
+    num_bytes INTEGER NOT NULL DEFAULT 0, updated_at REAL NOT NULL DEFAULT 0, seal BLOB NOT NULL DEFAULT x'',
     erased_versions INTEGER, erased_sessions INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX owners_of_tenant ON owners (tenant, owner);

@@ -4,7 +4,7 @@
 -- names from that one; all share the hash tag, so they live in one slot. The first argument is the installation's epoch.
 -- Giving all keys lets a cluster refuse a call during a migration of the slot before it has begun.
 --
---   m  hash   ver tomb bytes upd seal | key name tenant | ev es | lo        the head; it moves last
+--   m  hash   ver tomb bytes upd seal mark | key name tenant | ev es | lo        the head; it moves last
 --   v  hash   version -> ms|request|note                                    how each version came to be
 --   n  hash   version -> manifest                                           the versions whose content is kept
 --   i  hash   request -> version|digest|result                              the journal
@@ -14,21 +14,24 @@
 --   z  hash   session -> generation,   s:<session>  hash  turn base gen man,   t:<generation>  hash  number -> chunk
 
 local EPOCH = '@EPOCH@'
-local FORMAT = '1'
+local FORMAT = '2'
 
--- ver, tomb, bytes, upd, seal; nil when the record is damaged.
+-- ver, tomb, bytes, upd, seal, mark; nil when the record is damaged.
 local function head_of(p)
-  local head = redis.call('HMGET', p .. 'm', 'ver', 'tomb', 'bytes', 'upd', 'seal')
+  local head = redis.call('HMGET', p .. 'm', 'ver', 'tomb', 'bytes', 'upd', 'seal', 'mark')
   if not head[1] then
     if redis.call('EXISTS', p .. 'v') == 1 then return nil end
-    return {'0', '0', '0', '0.0', ''}
+    return {'0', '0', '0', '0.0', '', ''}
   end
-  if tonumber(head[1]) and tonumber(head[2]) then return head end
+  if tonumber(head[1]) and tonumber(head[2]) then
+    head[6] = head[6] or ''
+    return head
+  end
   return nil
 end
 
 local function answer(status, head)
-  return {status, head[1], head[2], head[3], head[4], head[5]}
+  return {status, head[1], head[2], head[3], head[4], head[5], head[6]}
 end
 
 local function read_head(p)
@@ -42,7 +45,7 @@ local function read_record(p)
   if not head then return {'CORRUPT'} end
   local reply = answer('OK', head)
   local rest = redis.call('HMGET', p .. 'm', 'key', 'ev', 'es')
-  reply[7], reply[8], reply[9] = rest[1], rest[2], rest[3]
+  reply[8], reply[9], reply[10] = rest[1], rest[2], rest[3]
   local kept = redis.call('HGETALL', p .. 'n')
   for k = 1, #kept, 2 do
     reply[#reply + 1] = kept[k]
@@ -60,7 +63,7 @@ local function claim_key(p, args)
   local held = redis.call('HGET', p .. 'm', 'key')
   if held and held ~= '' then return {'OK', held} end
   redis.call('HSET', p .. 'm', 'ver', head[1], 'tomb', head[2], 'bytes', head[3], 'upd', head[4], 'seal', head[5],
-    'key', offered, 'name', name, 'tenant', tenant)
+    'mark', head[6], 'key', offered, 'name', name, 'tenant', tenant)
   return {'OK', offered}
 end
 

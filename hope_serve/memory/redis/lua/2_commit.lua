@@ -74,11 +74,11 @@ local function commit(p, args)
   if row then
     local reply = answer('DUPLICATE', head)
     if string.match(row, '^%d+|(%x*)|') ~= digest then reply[1] = 'REUSED' end
-    reply[7] = row
+    reply[8] = row
     return reply
   end
   if redis.call('HEXISTS', p .. 'e', request) == 1 then return answer('GONE', head) end
-  if head[1] ~= base then return answer('CONFLICT', head) end
+  if head[1] ~= base or head[6] ~= args[21] then return answer('CONFLICT', head) end
   if generation ~= '' then
     if redis.call('HLEN', chunks) ~= tonumber(args[13]) then return {'NOCHUNKS'} end
     redis.call('PERSIST', chunks)
@@ -87,7 +87,7 @@ local function commit(p, args)
   redis.call('HSET', p .. 'v', version, ms .. '|' .. request .. '|' .. args[7])
   redis.call('HSET', p .. 'n', version, args[8])
   redis.call('HSET', p .. 'i', request, version .. '|' .. digest .. '|' .. args[6])
-  redis.call('HSET', p .. 'm', 'ver', version, 'bytes', args[14], 'upd', args[10], 'seal', args[9])
+  redis.call('HSET', p .. 'm', 'ver', version, 'bytes', args[14], 'upd', args[10], 'seal', args[9], 'mark', args[22])
   -- From here on the commit stands: an error below leaves rubbish behind, and the caller's retry finds the request.
   drop_manifests(p, tonumber(args[15]))
   drop_chunks(p, args[18])

@@ -23,8 +23,8 @@ local function erase(p, args)
   bury_requests(p, keep_ms)
   redis.call('UNLINK', p .. 'v', p .. 'n', p .. 'i', p .. 'g', p .. 'z')
   redis.call('HDEL', p .. 'm', 'key', 'name', 'touch')
-  redis.call('HSET', p .. 'm', 'ver', version, 'tomb', version, 'bytes', '0', 'upd', upd, 'seal', seal, 'lo', version,
-    'ev', removed, 'es', sessions)
+  redis.call('HSET', p .. 'm', 'ver', version, 'tomb', version, 'bytes', '0', 'upd', upd, 'seal', seal, 'mark', args[8],
+    'lo', version, 'ev', removed, 'es', sessions)
   redis.call('PUBLISH', 'hs:erased', owner)
   return {'OK', removed, sessions}
 end
@@ -34,7 +34,7 @@ local function describe(p)
   if not head then return {'CORRUPT'} end
   local reply = answer('OK', head)
   local rest = redis.call('HMGET', p .. 'm', 'tenant', 'name', 'key')
-  reply[7], reply[8], reply[9] = rest[1], rest[2], rest[3]
+  reply[8], reply[9], reply[10] = rest[1], rest[2], rest[3]
   return reply
 end
 
