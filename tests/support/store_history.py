@@ -3,8 +3,8 @@
 1. Unique versions: no two requests of an owner were given the same version, and versions are consecutive.
 2. Exactly once: every acknowledged request is in the memory once, at the version it was told; none is there twice.
 3. Real-time order: a request sent after another was acknowledged has the higher version.
-4. Fresh reads: a read holds every request acknowledged before it began (or, with ``min_version``, at least that version),
-   and its content is the one that version had.
+4. Fresh reads: a read holds every request acknowledged before it began (or, with ``min_version``, at least that
+   version), and its content is the one that version had.
 5. Nothing unsent: whatever is in a memory was sent, with that payload.
 """
 
