@@ -101,11 +101,6 @@ class Conversations:
         """The turn is over, one way or another."""
         self._active.discard((conversation.owner, conversation.session_id))
 
-    async def exists(self, owner: Owner, session_id: str) -> bool:
-        """Whether a turn would resume something."""
-        stored = await self._memories.store.load_session(owner, session_id, fingerprint=self._fingerprint)
-        return stored is not None
-
     def _restored(self, owner: Owner, session_id: str, stored: StoredSession) -> Conversation:
         counters = stored.snapshot.counters
         return Conversation(

@@ -12,6 +12,8 @@ from hope_serve.api import (
     AdaptRequest,
     AdaptResult,
     Ended,
+    EvaluateRequest,
+    Evaluation,
     GenerateEvent,
     GenerateRequest,
     ModelInfo,
@@ -25,12 +27,14 @@ from hope_serve.config import EngineConfig
 from hope_serve.engine.adaptation import Adaptation
 from hope_serve.engine.adapter import Lesson
 from hope_serve.engine.conversations import Conversation, Conversations
+from hope_serve.engine.copies import Copies
 from hope_serve.engine.generation import Generation
 from hope_serve.engine.loop import EngineLoop
 from hope_serve.engine.memories import Memories, Warm
 from hope_serve.engine.pending import Pending
 from hope_serve.engine.runner import Runner
 from hope_serve.engine.scheduler import Scheduler
+from hope_serve.engine.scoring import Scoring
 from hope_serve.engine.sequence import Purpose, Sequence, Start
 from hope_serve.engine.slots import SlotPool
 from hope_serve.engine.tensors import TensorCodec
@@ -67,6 +71,8 @@ class Engine:
         )
         runner = Runner(model, slots, deterministic=config.deterministic)
         self._loop = EngineLoop(scheduler, slots, runner, metrics)
+        self._scoring = Scoring(memories=self.memories, loop=self._loop)
+        self.copies = Copies(memories=self.memories, fingerprint=checkpoint.fingerprint, metrics=metrics)
         self._adaptation = Adaptation(model=model, memories=self.memories, metrics=metrics, run=self._learn)
         self._in_flight = 0
         self._quiet = asyncio.Event()
@@ -87,6 +93,7 @@ class Engine:
     async def close(self) -> None:
         """Stop the thread after its current step."""
         self._draining = True
+        await self.memories.close()
         await asyncio.to_thread(self._loop.stop)
 
     @property
@@ -97,10 +104,6 @@ class Engine:
     def seconds_since_step(self) -> float:
         """Seconds since the engine's thread last came round; it does so while idle, too."""
         return self._loop.seconds_since_step
-
-    async def session_exists(self, owner: Owner, session_id: str) -> bool:
-        """Whether a turn with this session would resume."""
-        return await self._conversations.exists(owner, session_id)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent]:
         """Started, then deltas, and one Ended for each choice.
@@ -143,9 +146,21 @@ class Engine:
             most = self.info.max_prompt_tokens - len(request.prompt)
             self._check_tokens(f"continuations[{i}]", continuation, least=1, most=most)
         with self._counted():
-            warm = await self.memories.choose(request.owner, request.memory) if request.owner else None
-            tasks = [self._score(request, tokens, warm) for tokens in request.continuations]
-            return tuple(await asyncio.gather(*tasks))
+            return await self._scoring.score(request)
+
+    async def evaluate(self, request: EvaluateRequest) -> tuple[Evaluation, ...]:
+        """The probes' log-likelihoods by the plain model, then by each version asked for.
+
+        Raises:
+            InvalidRequest: a field is not allowed for this model.
+            NotFound, FailedPrecondition, CorruptMemory: a version asked for.
+        """
+        for i, probe in enumerate(request.probes):
+            self._check_tokens(f"probes[{i}].prompt", probe.prompt, least=1, most=self.info.max_prompt_tokens)
+            most = self.info.max_prompt_tokens - len(probe.prompt)
+            self._check_tokens(f"probes[{i}].continuation", probe.continuation, least=1, most=most)
+        with self._counted():
+            return await self._scoring.evaluate(request)
 
     async def _generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent]:
         began = time.monotonic()
@@ -195,25 +210,6 @@ class Engine:
             purpose=Purpose.LEARN, tokens=[], listener=pending, lesson=lesson, deadline=request.deadline
         )
         return await pending.finished(sequence, self._loop)
-
-    async def _score(self, request: ScoreRequest, continuation: tuple[int, ...], warm: Warm | None) -> ScoreResult:
-        pending = Pending()
-        tokens = [*request.prompt, *continuation]
-        sequence = Sequence(
-            purpose=Purpose.SCORE,
-            tokens=tokens[:-1],
-            targets=tokens[1:],
-            score_from=len(request.prompt) - 1,
-            listener=pending,
-            start=Start(deltas=warm.deltas if warm else None),
-            deadline=request.deadline,
-        )
-        await pending.finished(sequence, self._loop)
-        return ScoreResult(
-            logprob=sum(sequence.token_logprobs),
-            token_logprobs=tuple(sequence.token_logprobs),
-            is_greedy=all(sequence.greedy_hits),
-        )
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -104,11 +104,8 @@ class InferenceService(InferenceServiceServicer):
     async def _engine_request(self, call: GenerateCall, deadline: float) -> GenerateRequest:
         owner = reader_of(call.user_id)
         self._prompts.check_sampling(call.sampling)
-        resumed = False
-        if owner and call.session_id and isinstance(call.prompt, str):
-            resumed = await self._engine.session_exists(owner, call.session_id)
         return GenerateRequest(
-            prompt=await self._prompts.prompt(call.prompt, resumed=resumed),
+            prompt=await self._prompts.prompt(call.prompt),
             sampling=call.sampling,
             owner=owner,
             memory=call.memory,

@@ -26,10 +26,9 @@ class Prompts:
         self.tokenizer = tokenizer
         self._info = info
 
-    async def prompt(self, content: Content, *, resumed: bool = False) -> Ids:
-        """Ids to continue. A resumed conversation's text goes on inside the document it began with."""
-        opened = self.tokenizer.encode if resumed else self.tokenizer.encode_document
-        ids = await self._encode(content, opened, reply=True)
+    async def prompt(self, content: Content) -> Ids:
+        """Ids to continue: turns and the opening of the next, or text as it stands, from the middle of anywhere."""
+        ids = await self.plain(content)
         return self._within("prompt", ids, self._info.max_prompt_tokens, "PROMPT_TOO_LONG")
 
     async def continuation(self, content: str | Sequence[int]) -> Ids:
