@@ -115,6 +115,7 @@ class Adaptation:
         match await self.memories.store.commit(request.owner, commit):
             case Committed():
                 self.memories.keep(request.owner, warm)
+                self._count_updates(base, taught.learned)
                 return result
             case Duplicate() as found:
                 return self._replayed(found)
@@ -158,6 +159,12 @@ class Adaptation:
         self.metrics.idempotent_replays_total().inc()
         first = msgspec.json.decode(found.result, type=AdaptResult)
         return replace(first, duplicate=True)
+
+    def _count_updates(self, base: Warm | None, learned: Learned) -> None:
+        before = base.learned.cadence.updates() if base else (0,) * len(learned.cadence.chunk_sizes)
+        counts = zip(self.model.config.online_levels, learned.cadence.updates(), before, strict=True)
+        for level, updates, earlier in counts:
+            self.metrics.memory_updates_total(level=str(level)).inc(updates - earlier)
 
     def _observe(self, request: AdaptRequest, result: AdaptResult, seconds: float) -> None:
         metrics = self.metrics
