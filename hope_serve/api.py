@@ -18,6 +18,9 @@ MAX_SESSION_ID = 128
 MAX_USER_ID = 256
 MAX_PRIORITY = 100
 MAX_CONTINUATIONS = 256
+MAX_PROBES = 256
+MAX_VERSIONS = 8
+MIN_PASSPHRASE, MAX_PASSPHRASE = 8, 1024
 MAX_SEED = 2**63 - 1
 
 
@@ -227,6 +230,28 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A text to weigh after its prompt."""
+
+    prompt: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest:
+    """Probes to weigh by the plain model and by versions of a memory; no versions means the newest."""
+
+    owner: Owner
+    probes: tuple[Probe, ...]
+    versions: tuple[int, ...] = ()
+    deadline: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_range("probes (count)", len(self.probes), 1, MAX_PROBES)
+        check_versions(self.versions)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenLogprob:
     """A chosen token's log-probability and the likeliest alternatives."""
 
@@ -351,6 +376,24 @@ class ScoreResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What one version makes of the probes; version 0 is the plain model. ``nll`` is nats a token, over all of them."""
+
+    version: int
+    nll: float
+    num_tokens: int
+    scores: tuple[ScoreResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warmed:
+    """A memory that is at hand; version 0: there is none. ``was_warm``: it had been at hand before."""
+
+    version: int
+    was_warm: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """The model an engine serves, and what one user's memory of it weighs."""
 
@@ -385,7 +428,7 @@ class MemoryReport:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionReport:
-    """How a version came to be. ``kind``: adapt or rollback."""
+    """How a version came to be. ``kind``: adapt, rollback, fork or import."""
 
     version: int
     base_version: int
@@ -427,6 +470,29 @@ def check_range(name: str, value: float, low: float, high: float, *, open_low: b
     if not within:  # also true of NaN, which passes any single comparison the other way round
         bracket = "(" if open_low else "["
         raise InvalidRequest(name, f"{value} is outside {bracket}{low}, {high}]; choose a value within it")
+
+
+def check_versions(versions: tuple[int, ...]) -> None:
+    """Refuse too many versions, numbers that no version has, and one that is named twice.
+
+    Raises:
+        InvalidRequest: naming field, value and limit.
+    """
+    check_range("versions (count)", len(versions), 0, MAX_VERSIONS)
+    for i, version in enumerate(versions):
+        check_range(f"versions[{i}]", version, 1, 2**62)
+    if len(set(versions)) < len(versions):
+        raise InvalidRequest("versions", f"{list(versions)} names a version twice; name each once")
+
+
+def check_passphrase(passphrase: str | None) -> None:
+    """Refuse a passphrase that is too short to protect anything, or too long; the error does not repeat it.
+
+    Raises:
+        InvalidRequest: naming field, length and limit.
+    """
+    if passphrase is not None:
+        check_range("passphrase (characters)", len(passphrase), MIN_PASSPHRASE, MAX_PASSPHRASE)
 
 
 def check_name(name: str, value: str, limit: int, *, required: bool = True) -> None:

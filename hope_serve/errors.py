@@ -16,6 +16,9 @@ HopeError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class HopeError(Exception):
     """A refusal that a client may read.
@@ -48,6 +51,15 @@ class InvalidRequest(HopeError):
         super().__init__(f"{field}: {message}", reason=reason, details={"field": field})
         self.field = field
         self.description = message
+
+
+@contextmanager
+def within(place: str) -> Iterator[None]:
+    """A field that is refused inside is named by its whole path: ``place.field``."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{place}.{error.field}", error.description, reason=error.reason) from error
 
 
 class NotFound(HopeError):

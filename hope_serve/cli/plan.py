@@ -9,8 +9,8 @@ import torch
 
 from hope_serve.engine.tensors import TensorCodec
 from hope_serve.model.checkpoint import CONFIG, CheckpointError, read_config
-from hope_serve.model.hope import HopeModel
 from hope_serve.model.cms_state import CmsState
+from hope_serve.model.hope import HopeModel
 
 
 @dataclass(frozen=True, kw_only=True)

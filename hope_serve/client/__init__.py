@@ -18,6 +18,7 @@ from hope_serve.api import (
 from hope_serve.client.aio import AsyncHopeClient
 from hope_serve.client.blocking import HopeClient
 from hope_serve.tokenizer import Message
+from hope_serve.wire.calls import ProbeCall
 
 __all__ = [
     "AdaptMode",
@@ -30,6 +31,7 @@ __all__ = [
     "MemoryChoice",
     "Message",
     "OnMissing",
+    "ProbeCall",
     "SamplingParams",
     "Source",
     "Started",

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from hope_serve.api import (
@@ -17,6 +17,7 @@ from hope_serve.api import (
     OnMissing,
     Owner,
     VersionReport,
+    Warmed,
 )
 from hope_serve.engine.adapter import Learned, level_reports
 from hope_serve.engine.tensors import TensorCodec
@@ -61,6 +62,14 @@ class Memories:
         self._max_warm = max(1, warm_bytes // max(1, 3 * codec.memory_bytes))
         self._warm: OrderedDict[Owner, Warm] = OrderedDict()
         self._locks: dict[Owner, tuple[asyncio.Lock, int]] = {}
+        self._recheck: asyncio.Task[None] | None = None
+        store.on_erased(self._erased)
+
+    async def close(self) -> None:
+        """Look after erasures no longer."""
+        if self._recheck:
+            self._recheck.cancel()
+            await asyncio.wait([self._recheck])
 
     @asynccontextmanager
     async def writing(self, owner: Owner) -> AsyncIterator[None]:
@@ -93,6 +102,16 @@ class Memories:
                 reason="VERSION_NOT_FOUND",
             )
         return await self.load(owner, choice.exact_version or head.version, head=head)
+
+    async def warm(self, owner: Owner, choice: MemoryChoice) -> Warmed:
+        """Have the memory at hand that ``choose`` would choose.
+
+        Raises:
+            NotFound, FailedPrecondition, CorruptMemory: as ``choose``.
+        """
+        before = self._warm.get(owner)
+        chosen = await self.choose(owner, choice)
+        return Warmed(version=chosen.version if chosen else 0, was_warm=chosen is not None and chosen is before)
 
     async def load(self, owner: Owner, version: int, *, head: Head) -> Warm:
         """A version, from RAM or from the store.
@@ -138,6 +157,21 @@ class Memories:
         """Drop what is kept of an owner."""
         if self._warm.pop(owner, None):
             self._metrics.memory_evictions_total(reason=reason).inc()
+
+    def _erased(self, key: str | None) -> None:
+        """An owner was erased somewhere; None: some may have been, while nobody told us."""
+        if key is None:
+            if self._recheck is None or self._recheck.done():
+                self._recheck = asyncio.get_running_loop().create_task(self._forget_erased(), name="erasures")
+            return
+        for owner in [owner for owner in self._warm if self.store.owner_key(owner) == key]:
+            self.forget(owner, reason="erased")
+
+    async def _forget_erased(self) -> None:
+        with suppress(HopeError):  # the store is away again: there will be another notice when it is back
+            for owner in list(self._warm):
+                if not (await self.store.head(owner)).exists:
+                    self.forget(owner, reason="erased")
 
     def _restore(self, stored: StoredMemory) -> Warm:
         """A stored version, ready to run."""

@@ -83,6 +83,27 @@ class TensorCodec:
         stored = {name: from_bytes(t).float().to(self._device) for name, t in snapshot.tensors.items()}
         return Learned(cms=blank.with_tensors(blank.tensors() | stored), cadence=cadence)
 
+    def check(self, snapshot: Snapshot) -> None:
+        """Refuse a memory from elsewhere that this model could not run.
+
+        Raises:
+            FailedPrecondition: naming the counter or tensor that does not fit.
+        """
+        _check_schema(snapshot.schema, MEMORY_SCHEMA, "memory")
+        tokens = snapshot.counters.get("tokens")
+        if not isinstance(tokens, int) or tokens < 0:
+            raise _misfit(f"its counter 'tokens' is {tokens!r}; it must be a number of tokens")
+        cadence = Cadence(chunk_sizes=self._chunk_sizes, tokens=tokens)
+        shapes = {n: tuple(t.shape) for n, t in self.blank().cms.tensors().items() if self._is_kept(n, cadence)}
+        if odd := sorted(shapes.keys() ^ snapshot.tensors.keys()):
+            raise _misfit(f"it has {len(snapshot.tensors)} tensors, and {odd[0]!r} is missing or not the model's")
+        dtype = str(self._dtype).removeprefix("torch.")
+        for name, tensor in snapshot.tensors.items():
+            if (tensor.dtype, tensor.shape) != (dtype, shapes[name]):
+                raise _misfit(f"tensor {name!r} is {tensor.dtype} {tensor.shape}, not {dtype} {shapes[name]}")
+            if not torch.isfinite(from_bytes(tensor)).all():
+                raise _misfit(f"tensor {name!r} holds values that are not numbers")
+
     def session_to_snapshot(self, state: SequenceState, counters: Mapping[str, Counter]) -> Snapshot:
         """A conversation's state, in full precision."""
         tensors = {name: to_bytes(t, t.dtype) for name, t in state.tensors().items()}
@@ -127,6 +148,10 @@ def from_bytes(stored: TensorBytes) -> Tensor:
     """The tensor of stored values, on the CPU."""
     dtype: torch.dtype = getattr(torch, stored.dtype)
     return torch.frombuffer(bytearray(stored.data), dtype=dtype).view(stored.shape)
+
+
+def _misfit(message: str) -> FailedPrecondition:
+    return FailedPrecondition(f"the memory does not fit the served model: {message}", reason="OTHER_LAYOUT")
 
 
 def _check_schema(found: int, known: int, what: str) -> None:

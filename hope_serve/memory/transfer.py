@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 
 from hope_serve.api import Owner, Source
 from hope_serve.errors import FailedPrecondition, InvalidRequest, VersionConflict
@@ -67,15 +67,23 @@ async def import_memory(
     fingerprint: str,
     request_id: str,
     passphrase: str | None = None,
+    max_bytes: int = MAX_IMPORT_BYTES,
+    check: Callable[[Snapshot], None] | None = None,
 ) -> Committed | Duplicate:
     """Give a user who has no memory the one in a file.
+
+    Args:
+        max_bytes: of the file's tensors.
+        check: raises for a content that the caller could not read back.
 
     Raises:
         VersionConflict: the user has a memory already.
         RequestIdReused: as ``commit``.
         FailedPrecondition, PermissionDenied, CorruptMemory: as ``read_portable``.
     """
-    memory = await read_portable(stream, passphrase, fingerprint=fingerprint, max_bytes=MAX_IMPORT_BYTES)
+    memory = await read_portable(stream, passphrase, fingerprint=fingerprint, max_bytes=max_bytes)
+    if check:
+        check(memory.snapshot)
     origin = f"import\0{memory.version}\0{memory.exported_at}\0{memory.snapshot.fingerprint}"
     digest = hashlib.sha256(origin.encode()).hexdigest()
     if earlier := await store.find_request(owner, request_id, digest):

@@ -14,10 +14,9 @@ from hope_serve.memory.redis.node import Limits
 from hope_serve.memory.sealed_store import SealedStore
 from hope_serve.memory.sqlite.backend import SqliteBackend
 from hope_serve.memory.sqlite.installation import find_installation
-from hope_serve.memory.store import MemoryStore
 
 
-def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions | None = None) -> MemoryStore:
+def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions | None = None) -> SealedStore:
     """A store that is not open yet.
 
     Args:
@@ -45,7 +44,7 @@ def _database_path(url: str, path: str, rest: str) -> Path:
     return Path(path)
 
 
-def _sqlite_store(database: Path, keys: KeyRing | None, options: StoreOptions) -> MemoryStore:
+def _sqlite_store(database: Path, keys: KeyRing | None, options: StoreOptions) -> SealedStore:
     database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     installation = find_installation(database)
     keys = keys or single_key(installation.key, encrypts=False)

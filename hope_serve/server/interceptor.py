@@ -67,6 +67,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
 
+        if handler.request_streaming:
+
+            async def gathering(raws: AsyncIterator[bytes], context: Context) -> Pb | None:
+                call = Call(method=method, context=context)
+                await self._guard(call, lambda: self._answer_all(handler, raws, call))
+                return call.last_reply
+
+            return grpc.stream_unary_rpc_method_handler(gathering, None, handler.response_serializer)
+
         async def unary(raw: bytes, context: Context) -> Pb | None:
             call = Call(method=method, context=context)
             await self._guard(call, lambda: self._answer(handler, raw, call))
@@ -94,6 +103,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _answer(self, handler: Any, raw: bytes, call: Call) -> None:
         call.last_reply = await handler.unary_unary(_parsed(handler, raw), call.context)
+
+    async def _answer_all(self, handler: Any, raws: AsyncIterator[bytes], call: Call) -> None:
+        call.last_reply = await handler.stream_unary(self._parsed_all(handler, raws), call.context)
+
+    async def _parsed_all(self, handler: Any, raws: AsyncIterator[bytes]) -> AsyncIterator[Pb]:
+        while True:
+            try:
+                async with asyncio.timeout(self._write_timeout):
+                    raw = await anext(raws, None)
+            except TimeoutError as error:
+                raise Exhausted(
+                    f"the client sent nothing for write_timeout_seconds {self._write_timeout:g}; send faster",
+                    reason="SLOW_WRITER",
+                ) from error
+            if raw is None:
+                return
+            yield _parsed(handler, raw)
 
     async def _write_all(self, handler: Any, raw: bytes, call: Call) -> None:
         replies: AsyncIterator[Pb] = handler.unary_stream(_parsed(handler, raw), call.context)

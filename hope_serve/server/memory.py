@@ -4,15 +4,31 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import Message as Pb
 
-from hope_serve.api import MAX_REQUEST_ID, MAX_SESSION_ID, check_name, check_range
+from hope_serve.api import (
+    MAX_REQUEST_ID,
+    MAX_SESSION_ID,
+    MAX_USER_ID,
+    EvaluateRequest,
+    MemoryChoice,
+    Probe,
+    check_name,
+    check_passphrase,
+    check_range,
+)
+from hope_serve.errors import InvalidRequest, within
 from hope_serve.pb.hope.v1 import memory_pb2
 from hope_serve.pb.hope.v1.memory_pb2_grpc import MemoryServiceServicer
+from hope_serve.server.deadline import deadline_of
 from hope_serve.server.owners import DEFAULT_TENANT, owner_of
+from hope_serve.server.prompts import Prompts
 from hope_serve.wire import memory
+from hope_serve.wire.calls import ProbeCall
 
 if TYPE_CHECKING:
     from hope_serve.engine import Engine
@@ -25,16 +41,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class MemoryService(MemoryServiceServicer):
-    """GetMemory, ListMemories, ListVersions, RollbackMemory, DeleteMemory, DeleteSession."""
+    """Everything about memories but teaching and reading them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, prompts: Prompts) -> None:
+        self._engine = engine
         self._memories = engine.memories
+        self._prompts = prompts
 
     async def GetMemory(self, request: memory_pb2.GetMemoryRequest, _context: Context) -> memory_pb2.GetMemoryResponse:
         """Describes a user's memory."""
-        version = request.version if request.HasField("version") else None
-        if version is not None:
-            check_range("version", version, 1, MAX_VERSION)
+        version = _optional(request, "version")
         return memory.write_memory(await self._memories.describe(owner_of(request.user_id), version))
 
     async def ListMemories(
@@ -58,9 +74,7 @@ class MemoryService(MemoryServiceServicer):
         """Makes a new version with the content of an older one."""
         check_name("request_id", request.request_id, MAX_REQUEST_ID)
         check_range("to_version", request.to_version, 1, MAX_VERSION)
-        expected = request.expected_version if request.HasField("expected_version") else None
-        if expected is not None:
-            check_range("expected_version", expected, 1, MAX_VERSION)
+        expected = _optional(request, "expected_version")
         version = await self._memories.rollback(
             owner_of(request.user_id),
             to_version=request.to_version,
@@ -68,6 +82,68 @@ class MemoryService(MemoryServiceServicer):
             request_id=request.request_id,
         )
         return memory_pb2.RollbackMemoryResponse(version=version)
+
+    async def ForkMemory(
+        self, request: memory_pb2.ForkMemoryRequest, _context: Context
+    ) -> memory_pb2.ForkMemoryResponse:
+        """Gives a user who has no memory a copy of another user's."""
+        check_name("request_id", request.request_id, MAX_REQUEST_ID)
+        check_name("target_user_id", request.target_user_id, MAX_USER_ID)
+        if request.target_user_id == request.user_id:
+            raise InvalidRequest("target_user_id", f"{request.user_id!r} is the source as well; name another user")
+        version = await self._engine.copies.fork(
+            owner_of(request.user_id),
+            owner_of(request.target_user_id),
+            version=_optional(request, "version"),
+            request_id=request.request_id,
+        )
+        return memory_pb2.ForkMemoryResponse(version=version)
+
+    async def EvaluateMemory(
+        self, request: memory_pb2.EvaluateMemoryRequest, context: Context
+    ) -> memory_pb2.EvaluateMemoryResponse:
+        """Weighs given texts by the plain model and by versions of a user's memory."""
+        call = memory.read_evaluate(request)
+        evaluation = EvaluateRequest(
+            owner=owner_of(call.user_id),
+            probes=tuple([await self._probe(probe, i) for i, probe in enumerate(call.probes)]),
+            versions=tuple(call.versions),
+            deadline=deadline_of(context),
+        )
+        return memory.write_evaluations(await self._engine.evaluate(evaluation))
+
+    async def ExportMemory(
+        self, request: memory_pb2.ExportMemoryRequest, _context: Context
+    ) -> AsyncIterator[memory_pb2.ExportMemoryResponse]:
+        """Sends one version of a memory as a sealed file, piece by piece."""
+        passphrase = _passphrase(request)
+        pieces = self._engine.copies.export(
+            owner_of(request.user_id), version=_optional(request, "version"), passphrase=passphrase
+        )
+        async for piece in pieces:
+            yield memory_pb2.ExportMemoryResponse(content=piece)
+
+    async def ImportMemory(
+        self, requests: AsyncIterator[memory_pb2.ImportMemoryRequest], _context: Context
+    ) -> memory_pb2.ImportMemoryResponse:
+        """Gives a user who has no memory the one in a file that ExportMemory sent."""
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("part") != "start":
+            raise InvalidRequest("start", "the first message does not set it; say whose the file is, then send it")
+        start = first.start
+        check_name("start.request_id", start.request_id, MAX_REQUEST_ID)
+        version = await self._engine.copies.take_in(
+            owner_of(start.user_id), _contents(requests), request_id=start.request_id, passphrase=_passphrase(start)
+        )
+        return memory_pb2.ImportMemoryResponse(version=version)
+
+    async def WarmMemory(
+        self, request: memory_pb2.WarmMemoryRequest, _context: Context
+    ) -> memory_pb2.WarmMemoryResponse:
+        """Brings a user's memory out of the store ahead of the calls that will read it."""
+        choice = MemoryChoice(min_version=_optional(request, "min_version"))
+        warmed = await self._memories.warm(owner_of(request.user_id), choice)
+        return memory_pb2.WarmMemoryResponse(version=warmed.version, was_warm=warmed.was_warm)
 
     async def DeleteMemory(
         self, request: memory_pb2.DeleteMemoryRequest, _context: Context
@@ -82,3 +158,32 @@ class MemoryService(MemoryServiceServicer):
         check_name("session_id", request.session_id, MAX_SESSION_ID)
         deleted = await self._memories.delete_session(owner_of(request.user_id), request.session_id)
         return memory_pb2.DeleteSessionResponse(deleted=deleted)
+
+    async def _probe(self, probe: ProbeCall, index: int) -> Probe:
+        with within(f"probes[{index}]"):
+            return Probe(
+                prompt=await self._prompts.document_start(probe.prompt),
+                continuation=await self._prompts.continuation(probe.continuation),
+            )
+
+
+async def _contents(requests: AsyncIterator[memory_pb2.ImportMemoryRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        if request.WhichOneof("part") != "content":
+            raise InvalidRequest("content", "a message after the first does not set it; send the file's bytes")
+        yield request.content
+
+
+def _optional(request: Pb, field: str) -> int | None:
+    """A version that may be left out."""
+    if not request.HasField(field):
+        return None
+    version: int = getattr(request, field)
+    check_range(field, version, 1, MAX_VERSION)
+    return version
+
+
+def _passphrase(request: memory_pb2.ExportMemoryRequest | memory_pb2.ImportStart) -> str | None:
+    passphrase = request.passphrase if request.HasField("passphrase") else None
+    check_passphrase(passphrase)
+    return passphrase

@@ -31,6 +31,10 @@ class Prompts:
         ids = await self.plain(content)
         return self._within("prompt", ids, self._info.max_prompt_tokens, "PROMPT_TOO_LONG")
 
+    async def document_start(self, content: Content | None) -> Ids:
+        """As ``prompt``; None is the beginning of a document."""
+        return (self.tokenizer.doc,) if content is None else await self.prompt(content)
+
     async def continuation(self, content: str | Sequence[int]) -> Ids:
         """Ids that follow a prompt."""
         ids = await self._encode(content, self.tokenizer.encode, reply=False)

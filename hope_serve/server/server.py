@@ -52,7 +52,7 @@ class HopeServer:
         prompts = Prompts(tokenizer, engine.info)
         add_InferenceServiceServicer_to_server(InferenceService(engine, prompts, self._learner), self._server)
         add_AdaptationServiceServicer_to_server(AdaptationService(engine, prompts), self._server)
-        add_MemoryServiceServicer_to_server(MemoryService(engine), self._server)
+        add_MemoryServiceServicer_to_server(MemoryService(engine, prompts), self._server)
         self._health = Health(engine, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
         self._health.join(self._server)
         if config.reflection:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hope_serve.api import (
+    MAX_PROBES,
     MAX_REQUEST_ID,
     AdaptOptions,
     GenerateRequest,
@@ -14,6 +15,8 @@ from hope_serve.api import (
     SamplingParams,
     Source,
     check_name,
+    check_range,
+    check_versions,
 )
 from hope_serve.errors import InvalidRequest
 from hope_serve.wire.content import Content, is_messages
@@ -64,6 +67,27 @@ class ScoreCall:
     continuations: Sequence[str | Sequence[int]]
     user_id: str = ""
     memory: MemoryChoice = field(default_factory=MemoryChoice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCall:
+    """A text to weigh. ``prompt`` None: the text begins a document."""
+
+    continuation: str | Sequence[int]
+    prompt: Content | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCall:
+    """Probes to weigh by the plain model and by versions of a memory; no versions means the newest."""
+
+    user_id: str
+    probes: Sequence[ProbeCall]
+    versions: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        check_range("probes (count)", len(self.probes), 1, MAX_PROBES)
+        check_versions(tuple(self.versions))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,8 @@ class VersionKind(enum.Enum):
 
     ADAPT = "adapt"
     ROLLBACK = "rollback"
+    FORK = "fork"
+    IMPORT = "import"
 
 
 class EnumCodec(Generic[E]):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hope_serve.api import ErasureReceipt, MemoryReport, MemorySummary, VersionReport
-from hope_serve.pb.hope.v1 import memory_pb2
+from hope_serve.api import ErasureReceipt, Evaluation, MemoryReport, MemorySummary, VersionReport
+from hope_serve.errors import within
+from hope_serve.pb.hope.v1 import inference_pb2, memory_pb2
 from hope_serve.wire.adaptation import read_levels, read_source, write_levels, write_source
+from hope_serve.wire.calls import EvaluateCall, ProbeCall
+from hope_serve.wire.content import read_content, write_content
 from hope_serve.wire.enums import VERSION_KIND, VersionKind
 from hope_serve.wire.plain import read_plain, write_plain
+from hope_serve.wire.score import read_scores, write_scores
 from hope_serve.wire.timestamps import read_time, write_time
 
 
@@ -72,6 +76,46 @@ def write_receipt(receipt: ErasureReceipt) -> memory_pb2.DeleteMemoryResponse:
 def read_receipt(message: memory_pb2.DeleteMemoryResponse) -> ErasureReceipt:
     """An erasure."""
     return ErasureReceipt(erased_at=read_time(message.erased_at), **read_plain(message))
+
+
+def write_evaluate(call: EvaluateCall) -> memory_pb2.EvaluateMemoryRequest:
+    """An evaluation's message."""
+    probes = [
+        memory_pb2.Probe(
+            continuation=inference_pb2.Continuation(**write_content(probe.continuation)),
+            **({} if probe.prompt is None else write_content(probe.prompt)),
+        )
+        for probe in call.probes
+    ]
+    return memory_pb2.EvaluateMemoryRequest(user_id=call.user_id, probes=probes, versions=call.versions)
+
+
+def read_evaluate(message: memory_pb2.EvaluateMemoryRequest) -> EvaluateCall:
+    """An evaluation; raises InvalidRequest."""
+    probes = tuple(_read_probe(probe, i) for i, probe in enumerate(message.probes))
+    return EvaluateCall(user_id=message.user_id, probes=probes, versions=tuple(message.versions))
+
+
+def write_evaluations(evaluations: Sequence[Evaluation]) -> memory_pb2.EvaluateMemoryResponse:
+    """What came of it, as a message."""
+    parts = [
+        write_plain(memory_pb2.Evaluation(scores=write_scores(evaluation.scores).scores), evaluation)
+        for evaluation in evaluations
+    ]
+    return memory_pb2.EvaluateMemoryResponse(evaluations=parts)
+
+
+def read_evaluations(message: memory_pb2.EvaluateMemoryResponse) -> tuple[Evaluation, ...]:
+    """What came of it."""
+    return tuple(Evaluation(scores=read_scores(part), **read_plain(part)) for part in message.evaluations)
+
+
+def _read_probe(message: memory_pb2.Probe, index: int) -> ProbeCall:
+    with within(f"probes[{index}]"):
+        prompt = read_content(message, "prompt") if message.WhichOneof("prompt") else None
+    with within(f"probes[{index}].continuation"):
+        continuation = read_content(message.continuation, "content")
+    return ProbeCall(prompt=prompt, continuation=continuation)  # type: ignore[arg-type]  # the message has no turns
 
 
 def _write_version(report: VersionReport) -> memory_pb2.MemoryVersion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hope_serve.api import ModelInfo, ScoreResult
-from hope_serve.pb.hope.v1 import inference_pb2
+from hope_serve.pb.hope.v1 import inference_pb2, memory_pb2
 from hope_serve.wire.calls import ScoreCall
 from hope_serve.wire.content import read_content, write_content
 from hope_serve.wire.generate import read_memory_choice, write_memory_choice
@@ -38,7 +38,7 @@ def write_scores(scores: Sequence[ScoreResult]) -> inference_pb2.ScoreResponse:
     return inference_pb2.ScoreResponse(scores=parts)
 
 
-def read_scores(message: inference_pb2.ScoreResponse) -> tuple[ScoreResult, ...]:
+def read_scores(message: inference_pb2.ScoreResponse | memory_pb2.Evaluation) -> tuple[ScoreResult, ...]:
     """The reply."""
     return tuple(ScoreResult(**read_plain(score)) for score in message.scores)
 

@@ -12,16 +12,22 @@ from hope_serve.config import Config, EngineConfig, MemoryConfig, ModelConfig, S
 
 
 def server_config(checkpoint: Path, folder: Path, **changes) -> Config:
-    """A configuration on free ports; keys of ``changes`` are those of [server] and [engine]."""
+    """A configuration on free ports; keys of ``changes`` are those of [server], [engine] and [memory]."""
     server = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "log_level": "error", "drain_seconds": 10.0}
     engine = {"max_slots": 8, "max_batch_tokens": 256, "max_prompt_tokens": 2048, "max_adapt_tokens": 2048}
+    memory = {"url": f"sqlite://{folder}/memory.db"}
     for key, value in changes.items():
-        (server if key in ServerConfig.__struct_fields__ else engine)[key] = value
+        section = next(
+            table
+            for table, kind in ((server, ServerConfig), (memory, MemoryConfig), (engine, EngineConfig))
+            if key in kind.__struct_fields__
+        )
+        section[key] = value
     return Config(
         server=msgspec.convert(server, ServerConfig),
         engine=msgspec.convert(engine, EngineConfig),
         model=ModelConfig(checkpoint=checkpoint, device="cpu"),
-        memory=MemoryConfig(url=f"sqlite://{folder}/memory.db"),
+        memory=msgspec.convert(memory, MemoryConfig),
     )
 
 

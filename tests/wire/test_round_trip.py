@@ -18,6 +18,7 @@ from hope_serve.api import (
     Durability,
     Ended,
     ErasureReceipt,
+    Evaluation,
     FinishReason,
     Generation,
     Learn,
@@ -41,7 +42,7 @@ from hope_serve.errors import InvalidRequest
 from hope_serve.pb.hope.v1 import adaptation_pb2, content_pb2, inference_pb2, memory_pb2
 from hope_serve.tokenizer import Message
 from hope_serve.wire import adaptation, enums, generate, memory, score
-from hope_serve.wire.calls import AdaptCall, GenerateCall, ScoreCall
+from hope_serve.wire.calls import AdaptCall, EvaluateCall, GenerateCall, ProbeCall, ScoreCall
 
 TIME = st.integers(0, 4 * 10**15).map(lambda us: us / 1e6)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -50,6 +51,7 @@ COUNT = st.integers(0, 2**40)
 REAL = st.floats(-1e6, 1e6)
 NARROW = st.floats(-1e6, 0.0, width=32)
 TURNS = st.lists(st.builds(Message, role=st.sampled_from(["user", "assistant", "system"]), text=TEXT), min_size=1)
+KINDS = [kind.value for kind in enums.VersionKind]
 CONTENT = TEXT | IDS | TURNS.map(tuple)
 SAMPLING = st.builds(
     SamplingParams,
@@ -166,12 +168,38 @@ def test_memories(report):
 
 @given(
     st.builds(
-        VersionReport, version=COUNT, base_version=COUNT, created_at=TIME, kind=st.sampled_from(["adapt", "rollback"]),
+        VersionReport, version=COUNT, base_version=COUNT, created_at=TIME, kind=st.sampled_from(KINDS),
         request_id=st.text(max_size=5), source=SOURCE, restorable=st.booleans(),
     )
 )  # fmt: skip
 def test_versions(report):
     assert memory.read_versions(memory.write_versions([report])) == (report,)
+
+
+@given(
+    st.builds(
+        EvaluateCall, user_id=TEXT, versions=st.lists(st.integers(1, 2**40), max_size=8, unique=True).map(tuple),
+        probes=st.lists(
+            st.builds(ProbeCall, continuation=TEXT | IDS, prompt=st.none() | CONTENT), min_size=1, max_size=3
+        ).map(tuple),
+    )
+)  # fmt: skip
+def test_evaluations_asked_for(call):
+    assert memory.read_evaluate(memory.write_evaluate(call)) == call
+
+
+@given(
+    st.builds(
+        Evaluation, version=COUNT, nll=REAL, num_tokens=COUNT,
+        scores=st.lists(
+            st.builds(
+                ScoreResult, logprob=REAL, token_logprobs=st.lists(NARROW).map(tuple), is_greedy=st.booleans()
+            ), max_size=2,
+        ).map(tuple),
+    )
+)  # fmt: skip
+def test_evaluations(evaluation):
+    assert memory.read_evaluations(memory.write_evaluations([evaluation])) == (evaluation,)
 
 
 @given(st.builds(MemorySummary, user=st.text(), version=COUNT, num_bytes=COUNT, updated_at=TIME), st.text())

@@ -24,45 +24,73 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from hope_serve.pb.hope.v1 import adaptation_pb2 as hope_dot_v1_dot_adaptation__pb2
+from hope_serve.pb.hope.v1 import content_pb2 as hope_dot_v1_dot_content__pb2
+from hope_serve.pb.hope.v1 import inference_pb2 as hope_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hope/v1/memory.proto\x12\x07hope.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18hope/v1/adaptation.proto\"E\n\x10GetMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\n\n\x08_version\"\xdc\x01\n\x11GetMemoryResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x11\n\tnum_bytes\x18\x02 \x01(\x03\x12\x16\n\x0etokens_learned\x18\x03 \x01(\x03\x12#\n\x06levels\x18\x04 \x03(\x0b\x32\x13.hope.v1.LevelState\x12\x14\n\x0cstate_digest\x18\x05 \x01(\t\x12 \n\x07sources\x18\x06 \x03(\x0b\x32\x0f.hope.v1.Source\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x13ListMemoriesRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"Y\n\x14ListMemoriesResponse\x12(\n\x08memories\x18\x01 \x03(\x0b\x32\x16.hope.v1.MemorySummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\rMemorySummary\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tnum_bytes\x18\x03 \x01(\x03\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x13ListVersionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"@\n\x14ListVersionsResponse\x12(\n\x08versions\x18\x01 \x03(\x0b\x32\x16.hope.v1.MemoryVersion\"\xd3\x01\n\rMemoryVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\x03\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04kind\x18\x04 \x01(\x0e\x32\x14.hope.v1.VersionKind\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x1f\n\x06source\x18\x06 \x01(\x0b\x32\x0f.hope.v1.Source\x12\x12\n\nrestorable\x18\x07 \x01(\x08\"\x84\x01\n\x15RollbackMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nto_version\x18\x02 \x01(\x03\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x13\n\x11_expected_version\")\n\x16RollbackMemoryResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\"&\n\x13\x44\x65leteMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\x8d\x01\n\x14\x44\x65leteMemoryResponse\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x18\n\x10versions_removed\x18\x02 \x01(\x03\x12\x18\n\x10sessions_removed\x18\x03 \x01(\x03\x12-\n\terased_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x14\x44\x65leteSessionRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08*^\n\x0bVersionKind\x12\x1c\n\x18VERSION_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12VERSION_KIND_ADAPT\x10\x01\x12\x19\n\x15VERSION_KIND_ROLLBACK\x10\x02\x32\xdd\x03\n\rMemoryService\x12\x42\n\tGetMemory\x12\x19.hope.v1.GetMemoryRequest\x1a\x1a.hope.v1.GetMemoryResponse\x12K\n\x0cListMemories\x12\x1c.hope.v1.ListMemoriesRequest\x1a\x1d.hope.v1.ListMemoriesResponse\x12K\n\x0cListVersions\x12\x1c.hope.v1.ListVersionsRequest\x1a\x1d.hope.v1.ListVersionsResponse\x12Q\n\x0eRollbackMemory\x12\x1e.hope.v1.RollbackMemoryRequest\x1a\x1f.hope.v1.RollbackMemoryResponse\x12K\n\x0c\x44\x65leteMemory\x12\x1c.hope.v1.DeleteMemoryRequest\x1a\x1d.hope.v1.DeleteMemoryResponse\x12N\n\rDeleteSession\x12\x1d.hope.v1.DeleteSessionRequest\x1a\x1e.hope.v1.DeleteSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14hope/v1/memory.proto\x12\x07hope.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18hope/v1/adaptation.proto\x1a\x15hope/v1/content.proto\x1a\x17hope/v1/inference.proto\"E\n\x10GetMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\n\n\x08_version\"\xdc\x01\n\x11GetMemoryResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x11\n\tnum_bytes\x18\x02 \x01(\x03\x12\x16\n\x0etokens_learned\x18\x03 \x01(\x03\x12#\n\x06levels\x18\x04 \x03(\x0b\x32\x13.hope.v1.LevelState\x12\x14\n\x0cstate_digest\x18\x05 \x01(\t\x12 \n\x07sources\x18\x06 \x03(\x0b\x32\x0f.hope.v1.Source\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x13ListMemoriesRequest\x12\x16\n\tpage_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\npage_token\x18\x02 \x01(\tB\x0c\n\n_page_size\"Y\n\x14ListMemoriesResponse\x12(\n\x08memories\x18\x01 \x03(\x0b\x32\x16.hope.v1.MemorySummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\rMemorySummary\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tnum_bytes\x18\x03 \x01(\x03\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"&\n\x13ListVersionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"@\n\x14ListVersionsResponse\x12(\n\x08versions\x18\x01 \x03(\x0b\x32\x16.hope.v1.MemoryVersion\"\xd3\x01\n\rMemoryVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\x03\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x04kind\x18\x04 \x01(\x0e\x32\x14.hope.v1.VersionKind\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x1f\n\x06source\x18\x06 \x01(\x0b\x32\x0f.hope.v1.Source\x12\x12\n\nrestorable\x18\x07 \x01(\x08\"\x84\x01\n\x15RollbackMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nto_version\x18\x02 \x01(\x03\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\x13\n\x11_expected_version\")\n\x16RollbackMemoryResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\"r\n\x11\x46orkMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x16\n\x0etarget_user_id\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nrequest_id\x18\x04 \x01(\tB\n\n\x08_version\"%\n\x12\x46orkMemoryResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\"Z\n\x15\x45valuateMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x1e\n\x06probes\x18\x02 \x03(\x0b\x32\x0e.hope.v1.Probe\x12\x10\n\x08versions\x18\x03 \x03(\x03\"\x9d\x01\n\x05Probe\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12&\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x11.hope.v1.TokenIdsH\x00\x12%\n\x08messages\x18\x03 \x01(\x0b\x32\x11.hope.v1.MessagesH\x00\x12+\n\x0c\x63ontinuation\x18\x04 \x01(\x0b\x32\x15.hope.v1.ContinuationB\x08\n\x06prompt\"B\n\x16\x45valuateMemoryResponse\x12(\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32\x13.hope.v1.Evaluation\"j\n\nEvaluation\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0b\n\x03nll\x18\x02 \x01(\x01\x12\x12\n\nnum_tokens\x18\x03 \x01(\x03\x12*\n\x06scores\x18\x04 \x03(\x0b\x32\x1a.hope.v1.ContinuationScore\"p\n\x13\x45xportMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\npassphrase\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\n\n\x08_versionB\r\n\x0b_passphrase\"\'\n\x14\x45xportMemoryResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"W\n\x13ImportMemoryRequest\x12%\n\x05start\x18\x01 \x01(\x0b\x32\x14.hope.v1.ImportStartH\x00\x12\x11\n\x07\x63ontent\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"Z\n\x0bImportStart\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x17\n\npassphrase\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_passphrase\"\'\n\x14ImportMemoryResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\"N\n\x11WarmMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x0bmin_version\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_min_version\"7\n\x12WarmMemoryResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x10\n\x08was_warm\x18\x02 \x01(\x08\"&\n\x13\x44\x65leteMemoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"\x8d\x01\n\x14\x44\x65leteMemoryResponse\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x18\n\x10versions_removed\x18\x02 \x01(\x03\x12\x18\n\x10sessions_removed\x18\x03 \x01(\x03\x12-\n\terased_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x14\x44\x65leteSessionRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08*\x8e\x01\n\x0bVersionKind\x12\x1c\n\x18VERSION_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12VERSION_KIND_ADAPT\x10\x01\x12\x19\n\x15VERSION_KIND_ROLLBACK\x10\x02\x12\x15\n\x11VERSION_KIND_FORK\x10\x03\x12\x17\n\x13VERSION_KIND_IMPORT\x10\x04\x32\xdc\x06\n\rMemoryService\x12\x42\n\tGetMemory\x12\x19.hope.v1.GetMemoryRequest\x1a\x1a.hope.v1.GetMemoryResponse\x12K\n\x0cListMemories\x12\x1c.hope.v1.ListMemoriesRequest\x1a\x1d.hope.v1.ListMemoriesResponse\x12K\n\x0cListVersions\x12\x1c.hope.v1.ListVersionsRequest\x1a\x1d.hope.v1.ListVersionsResponse\x12Q\n\x0eRollbackMemory\x12\x1e.hope.v1.RollbackMemoryRequest\x1a\x1f.hope.v1.RollbackMemoryResponse\x12\x45\n\nForkMemory\x12\x1a.hope.v1.ForkMemoryRequest\x1a\x1b.hope.v1.ForkMemoryResponse\x12Q\n\x0e\x45valuateMemory\x12\x1e.hope.v1.EvaluateMemoryRequest\x1a\x1f.hope.v1.EvaluateMemoryResponse\x12M\n\x0c\x45xportMemory\x12\x1c.hope.v1.ExportMemoryRequest\x1a\x1d.hope.v1.ExportMemoryResponse0\x01\x12M\n\x0cImportMemory\x12\x1c.hope.v1.ImportMemoryRequest\x1a\x1d.hope.v1.ImportMemoryResponse(\x01\x12\x45\n\nWarmMemory\x12\x1a.hope.v1.WarmMemoryRequest\x1a\x1b.hope.v1.WarmMemoryResponse\x12K\n\x0c\x44\x65leteMemory\x12\x1c.hope.v1.DeleteMemoryRequest\x1a\x1d.hope.v1.DeleteMemoryResponse\x12N\n\rDeleteSession\x12\x1d.hope.v1.DeleteSessionRequest\x1a\x1e.hope.v1.DeleteSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hope.v1.memory_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERSIONKIND']._serialized_start=1461
-  _globals['_VERSIONKIND']._serialized_end=1555
-  _globals['_GETMEMORYREQUEST']._serialized_start=92
-  _globals['_GETMEMORYREQUEST']._serialized_end=161
-  _globals['_GETMEMORYRESPONSE']._serialized_start=164
-  _globals['_GETMEMORYRESPONSE']._serialized_end=384
-  _globals['_LISTMEMORIESREQUEST']._serialized_start=386
-  _globals['_LISTMEMORIESREQUEST']._serialized_end=465
-  _globals['_LISTMEMORIESRESPONSE']._serialized_start=467
-  _globals['_LISTMEMORIESRESPONSE']._serialized_end=556
-  _globals['_MEMORYSUMMARY']._serialized_start=558
-  _globals['_MEMORYSUMMARY']._serialized_end=674
-  _globals['_LISTVERSIONSREQUEST']._serialized_start=676
-  _globals['_LISTVERSIONSREQUEST']._serialized_end=714
-  _globals['_LISTVERSIONSRESPONSE']._serialized_start=716
-  _globals['_LISTVERSIONSRESPONSE']._serialized_end=780
-  _globals['_MEMORYVERSION']._serialized_start=783
-  _globals['_MEMORYVERSION']._serialized_end=994
-  _globals['_ROLLBACKMEMORYREQUEST']._serialized_start=997
-  _globals['_ROLLBACKMEMORYREQUEST']._serialized_end=1129
-  _globals['_ROLLBACKMEMORYRESPONSE']._serialized_start=1131
-  _globals['_ROLLBACKMEMORYRESPONSE']._serialized_end=1172
-  _globals['_DELETEMEMORYREQUEST']._serialized_start=1174
-  _globals['_DELETEMEMORYREQUEST']._serialized_end=1212
-  _globals['_DELETEMEMORYRESPONSE']._serialized_start=1215
-  _globals['_DELETEMEMORYRESPONSE']._serialized_end=1356
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1358
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1417
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1419
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1459
-  _globals['_MEMORYSERVICE']._serialized_start=1558
-  _globals['_MEMORYSERVICE']._serialized_end=2035
+  _globals['_VERSIONKIND']._serialized_start=2607
+  _globals['_VERSIONKIND']._serialized_end=2749
+  _globals['_GETMEMORYREQUEST']._serialized_start=140
+  _globals['_GETMEMORYREQUEST']._serialized_end=209
+  _globals['_GETMEMORYRESPONSE']._serialized_start=212
+  _globals['_GETMEMORYRESPONSE']._serialized_end=432
+  _globals['_LISTMEMORIESREQUEST']._serialized_start=434
+  _globals['_LISTMEMORIESREQUEST']._serialized_end=513
+  _globals['_LISTMEMORIESRESPONSE']._serialized_start=515
+  _globals['_LISTMEMORIESRESPONSE']._serialized_end=604
+  _globals['_MEMORYSUMMARY']._serialized_start=606
+  _globals['_MEMORYSUMMARY']._serialized_end=722
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=724
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=762
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=764
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=828
+  _globals['_MEMORYVERSION']._serialized_start=831
+  _globals['_MEMORYVERSION']._serialized_end=1042
+  _globals['_ROLLBACKMEMORYREQUEST']._serialized_start=1045
+  _globals['_ROLLBACKMEMORYREQUEST']._serialized_end=1177
+  _globals['_ROLLBACKMEMORYRESPONSE']._serialized_start=1179
+  _globals['_ROLLBACKMEMORYRESPONSE']._serialized_end=1220
+  _globals['_FORKMEMORYREQUEST']._serialized_start=1222
+  _globals['_FORKMEMORYREQUEST']._serialized_end=1336
+  _globals['_FORKMEMORYRESPONSE']._serialized_start=1338
+  _globals['_FORKMEMORYRESPONSE']._serialized_end=1375
+  _globals['_EVALUATEMEMORYREQUEST']._serialized_start=1377
+  _globals['_EVALUATEMEMORYREQUEST']._serialized_end=1467
+  _globals['_PROBE']._serialized_start=1470
+  _globals['_PROBE']._serialized_end=1627
+  _globals['_EVALUATEMEMORYRESPONSE']._serialized_start=1629
+  _globals['_EVALUATEMEMORYRESPONSE']._serialized_end=1695
+  _globals['_EVALUATION']._serialized_start=1697
+  _globals['_EVALUATION']._serialized_end=1803
+  _globals['_EXPORTMEMORYREQUEST']._serialized_start=1805
+  _globals['_EXPORTMEMORYREQUEST']._serialized_end=1917
+  _globals['_EXPORTMEMORYRESPONSE']._serialized_start=1919
+  _globals['_EXPORTMEMORYRESPONSE']._serialized_end=1958
+  _globals['_IMPORTMEMORYREQUEST']._serialized_start=1960
+  _globals['_IMPORTMEMORYREQUEST']._serialized_end=2047
+  _globals['_IMPORTSTART']._serialized_start=2049
+  _globals['_IMPORTSTART']._serialized_end=2139
+  _globals['_IMPORTMEMORYRESPONSE']._serialized_start=2141
+  _globals['_IMPORTMEMORYRESPONSE']._serialized_end=2180
+  _globals['_WARMMEMORYREQUEST']._serialized_start=2182
+  _globals['_WARMMEMORYREQUEST']._serialized_end=2260
+  _globals['_WARMMEMORYRESPONSE']._serialized_start=2262
+  _globals['_WARMMEMORYRESPONSE']._serialized_end=2317
+  _globals['_DELETEMEMORYREQUEST']._serialized_start=2319
+  _globals['_DELETEMEMORYREQUEST']._serialized_end=2357
+  _globals['_DELETEMEMORYRESPONSE']._serialized_start=2360
+  _globals['_DELETEMEMORYRESPONSE']._serialized_end=2501
+  _globals['_DELETESESSIONREQUEST']._serialized_start=2503
+  _globals['_DELETESESSIONREQUEST']._serialized_end=2562
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=2564
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=2604
+  _globals['_MEMORYSERVICE']._serialized_start=2752
+  _globals['_MEMORYSERVICE']._serialized_end=3612
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,8 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from hope_serve.pb.hope.v1 import adaptation_pb2 as _adaptation_pb2
+from hope_serve.pb.hope.v1 import content_pb2 as _content_pb2
+from hope_serve.pb.hope.v1 import inference_pb2 as _inference_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -33,6 +35,10 @@ class _VersionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VersionKi
     """By Adapt, or by learning after Generate."""
     VERSION_KIND_ROLLBACK: _VersionKind.ValueType  # 2
     """By RollbackMemory."""
+    VERSION_KIND_FORK: _VersionKind.ValueType  # 3
+    """By ForkMemory."""
+    VERSION_KIND_IMPORT: _VersionKind.ValueType  # 4
+    """By ImportMemory."""
 
 class VersionKind(_VersionKind, metaclass=_VersionKindEnumTypeWrapper):
     """How a version came to be."""
@@ -43,6 +49,10 @@ VERSION_KIND_ADAPT: VersionKind.ValueType  # 1
 """By Adapt, or by learning after Generate."""
 VERSION_KIND_ROLLBACK: VersionKind.ValueType  # 2
 """By RollbackMemory."""
+VERSION_KIND_FORK: VersionKind.ValueType  # 3
+"""By ForkMemory."""
+VERSION_KIND_IMPORT: VersionKind.ValueType  # 4
+"""By ImportMemory."""
 Global___VersionKind: _TypeAlias = VersionKind  # noqa: Y015
 
 @_typing.final
@@ -370,6 +380,397 @@ class RollbackMemoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollbackMemoryResponse: _TypeAlias = RollbackMemoryResponse  # noqa: Y015
+
+@_typing.final
+class ForkMemoryRequest(_message.Message):
+    """Asks for a copy of a memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    TARGET_USER_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose memory is copied."""
+    target_user_id: _builtins.str
+    """Who gets the copy; must not have a memory."""
+    version: _builtins.int
+    """Which version is copied. Default: the newest."""
+    request_id: _builtins.str
+    """Names the call, 1 to 64 characters; sent again, it answers with the first result."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        target_user_id: _builtins.str = ...,
+        version: _builtins.int | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_version", b"_version", "request_id", b"request_id", "target_user_id", b"target_user_id", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___ForkMemoryRequest: _TypeAlias = ForkMemoryRequest  # noqa: Y015
+
+@_typing.final
+class ForkMemoryResponse(_message.Message):
+    """A copy of a memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The target's version."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForkMemoryResponse: _TypeAlias = ForkMemoryResponse  # noqa: Y015
+
+@_typing.final
+class EvaluateMemoryRequest(_message.Message):
+    """Asks what a memory knows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose."""
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Probe]:
+        """Texts to weigh, 1 to 256."""
+
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Versions to compare, at most 8. Default: the newest."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        probes: _abc.Iterable[Global___Probe] | None = ...,
+        versions: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["probes", b"probes", "user_id", b"user_id", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateMemoryRequest: _TypeAlias = EvaluateMemoryRequest  # noqa: Y015
+
+@_typing.final
+class Probe(_message.Message):
+    """A text whose likelihood is asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    CONTINUATION_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text of a document."""
+    @_builtins.property
+    def token_ids(self) -> _content_pb2.TokenIds:
+        """Token ids, taken as they are."""
+
+    @_builtins.property
+    def messages(self) -> _content_pb2.Messages:
+        """Turns of a conversation; the assistant's next turn is weighed."""
+
+    @_builtins.property
+    def continuation(self) -> _inference_pb2.Continuation:
+        """The text."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _content_pb2.TokenIds | None = ...,
+        messages: _content_pb2.Messages | None = ...,
+        continuation: _inference_pb2.Continuation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["continuation", b"continuation", "messages", b"messages", "prompt", b"prompt", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuation", b"continuation", "messages", b"messages", "prompt", b"prompt", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["text", "token_ids", "messages"]  # noqa: Y015
+    _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_prompt) -> _WhichOneofReturnType_prompt | None: ...
+
+Global___Probe: _TypeAlias = Probe  # noqa: Y015
+
+@_typing.final
+class EvaluateMemoryResponse(_message.Message):
+    """What the plain model and the versions make of the probes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVALUATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]:
+        """The plain model first (version 0), then the versions in the order asked for."""
+
+    def __init__(
+        self,
+        *,
+        evaluations: _abc.Iterable[Global___Evaluation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evaluations", b"evaluations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateMemoryResponse: _TypeAlias = EvaluateMemoryResponse  # noqa: Y015
+
+@_typing.final
+class Evaluation(_message.Message):
+    """What one version makes of the probes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    NLL_FIELD_NUMBER: _builtins.int
+    NUM_TOKENS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version; 0 is the plain model."""
+    nll: _builtins.float
+    """Mean negative log-likelihood over the tokens of all probes, in nats a token."""
+    num_tokens: _builtins.int
+    """Tokens of all probes' texts."""
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.ContinuationScore]:
+        """One score a probe."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        nll: _builtins.float = ...,
+        num_tokens: _builtins.int = ...,
+        scores: _abc.Iterable[_inference_pb2.ContinuationScore] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nll", b"nll", "num_tokens", b"num_tokens", "scores", b"scores", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
+
+@_typing.final
+class ExportMemoryRequest(_message.Message):
+    """Asks for a memory as a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PASSPHRASE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose."""
+    version: _builtins.int
+    """Which version. Default: the newest."""
+    passphrase: _builtins.str
+    """Encrypts the file, 8 to 1024 characters. Unset: anybody can read the file, and seals only show damage."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        version: _builtins.int | None = ...,
+        passphrase: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_passphrase", b"_passphrase", "_version", b"_version", "passphrase", b"passphrase", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_passphrase", b"_passphrase", "_version", b"_version", "passphrase", b"passphrase", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__passphrase: _TypeAlias = _typing.Literal["passphrase"]  # noqa: Y015
+    _WhichOneofArgType__passphrase: _TypeAlias = _typing.Literal["_passphrase", b"_passphrase"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__passphrase) -> _WhichOneofReturnType__passphrase | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___ExportMemoryRequest: _TypeAlias = ExportMemoryRequest  # noqa: Y015
+
+@_typing.final
+class ExportMemoryResponse(_message.Message):
+    """A piece of the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """The next bytes."""
+    def __init__(
+        self,
+        *,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportMemoryResponse: _TypeAlias = ExportMemoryResponse  # noqa: Y015
+
+@_typing.final
+class ImportMemoryRequest(_message.Message):
+    """A piece of what is imported: first the start, then the file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """The next bytes of the file."""
+    @_builtins.property
+    def start(self) -> Global___ImportStart:
+        """Says what is to become of the file; the first message, and only the first."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___ImportStart | None = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "part", b"part", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "part", b"part", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["start", "content"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___ImportMemoryRequest: _TypeAlias = ImportMemoryRequest  # noqa: Y015
+
+@_typing.final
+class ImportStart(_message.Message):
+    """Says what is to become of an imported file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PASSPHRASE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Who gets the memory; must not have one."""
+    request_id: _builtins.str
+    """Names the call, 1 to 64 characters; sent again, it answers with the first result."""
+    passphrase: _builtins.str
+    """Opens the file, if it was exported with one."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        passphrase: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_passphrase", b"_passphrase", "passphrase", b"passphrase"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_passphrase", b"_passphrase", "passphrase", b"passphrase", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__passphrase: _TypeAlias = _typing.Literal["passphrase"]  # noqa: Y015
+    _WhichOneofArgType__passphrase: _TypeAlias = _typing.Literal["_passphrase", b"_passphrase"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__passphrase) -> _WhichOneofReturnType__passphrase | None: ...
+
+Global___ImportStart: _TypeAlias = ImportStart  # noqa: Y015
+
+@_typing.final
+class ImportMemoryResponse(_message.Message):
+    """A memory that was imported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The user's version."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportMemoryResponse: _TypeAlias = ImportMemoryResponse  # noqa: Y015
+
+@_typing.final
+class WarmMemoryRequest(_message.Message):
+    """Asks that a memory be at hand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    MIN_VERSION_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose."""
+    min_version: _builtins.int
+    """Fails with NOT_FOUND unless the memory is at this version or a later one."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        min_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_version", b"_min_version", "min_version", b"min_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_version", b"_min_version", "min_version", b"min_version", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_version: _TypeAlias = _typing.Literal["min_version"]  # noqa: Y015
+    _WhichOneofArgType__min_version: _TypeAlias = _typing.Literal["_min_version", b"_min_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_version) -> _WhichOneofReturnType__min_version | None: ...
+
+Global___WarmMemoryRequest: _TypeAlias = WarmMemoryRequest  # noqa: Y015
+
+@_typing.final
+class WarmMemoryResponse(_message.Message):
+    """A memory that is at hand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    WAS_WARM_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version; 0: the user has no memory, and the plain model will answer."""
+    was_warm: _builtins.bool
+    """Whether it was at hand before."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        was_warm: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version", "was_warm", b"was_warm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WarmMemoryResponse: _TypeAlias = WarmMemoryResponse  # noqa: Y015
 
 @_typing.final
 class DeleteMemoryRequest(_message.Message):

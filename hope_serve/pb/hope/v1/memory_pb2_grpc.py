@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MemoryServiceStub:
-    """Looking at, turning back and erasing what was learned.
+    """Looking at, judging, turning back, copying, moving and erasing what was learned.
     """
 
     def __init__(self, channel):
@@ -55,6 +55,31 @@ class MemoryServiceStub:
                 request_serializer=hope_dot_v1_dot_memory__pb2.RollbackMemoryRequest.SerializeToString,
                 response_deserializer=hope_dot_v1_dot_memory__pb2.RollbackMemoryResponse.FromString,
                 _registered_method=True)
+        self.ForkMemory = channel.unary_unary(
+                '/hope.v1.MemoryService/ForkMemory',
+                request_serializer=hope_dot_v1_dot_memory__pb2.ForkMemoryRequest.SerializeToString,
+                response_deserializer=hope_dot_v1_dot_memory__pb2.ForkMemoryResponse.FromString,
+                _registered_method=True)
+        self.EvaluateMemory = channel.unary_unary(
+                '/hope.v1.MemoryService/EvaluateMemory',
+                request_serializer=hope_dot_v1_dot_memory__pb2.EvaluateMemoryRequest.SerializeToString,
+                response_deserializer=hope_dot_v1_dot_memory__pb2.EvaluateMemoryResponse.FromString,
+                _registered_method=True)
+        self.ExportMemory = channel.unary_stream(
+                '/hope.v1.MemoryService/ExportMemory',
+                request_serializer=hope_dot_v1_dot_memory__pb2.ExportMemoryRequest.SerializeToString,
+                response_deserializer=hope_dot_v1_dot_memory__pb2.ExportMemoryResponse.FromString,
+                _registered_method=True)
+        self.ImportMemory = channel.stream_unary(
+                '/hope.v1.MemoryService/ImportMemory',
+                request_serializer=hope_dot_v1_dot_memory__pb2.ImportMemoryRequest.SerializeToString,
+                response_deserializer=hope_dot_v1_dot_memory__pb2.ImportMemoryResponse.FromString,
+                _registered_method=True)
+        self.WarmMemory = channel.unary_unary(
+                '/hope.v1.MemoryService/WarmMemory',
+                request_serializer=hope_dot_v1_dot_memory__pb2.WarmMemoryRequest.SerializeToString,
+                response_deserializer=hope_dot_v1_dot_memory__pb2.WarmMemoryResponse.FromString,
+                _registered_method=True)
         self.DeleteMemory = channel.unary_unary(
                 '/hope.v1.MemoryService/DeleteMemory',
                 request_serializer=hope_dot_v1_dot_memory__pb2.DeleteMemoryRequest.SerializeToString,
@@ -68,7 +93,7 @@ class MemoryServiceStub:
 
 
 class MemoryServiceServicer:
-    """Looking at, turning back and erasing what was learned.
+    """Looking at, judging, turning back, copying, moving and erasing what was learned.
     """
 
     def GetMemory(self, request, context):
@@ -94,6 +119,41 @@ class MemoryServiceServicer:
 
     def RollbackMemory(self, request, context):
         """Makes a new version with the content of an older one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkMemory(self, request, context):
+        """Gives a user who has no memory a copy of another user's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EvaluateMemory(self, request, context):
+        """Weighs given texts by the plain model and by versions of a user's memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportMemory(self, request, context):
+        """Sends one version of a memory as a sealed file, piece by piece.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportMemory(self, request_iterator, context):
+        """Gives a user who has no memory the one in a file that ExportMemory sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WarmMemory(self, request, context):
+        """Brings a user's memory out of the store ahead of the calls that will read it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +196,31 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     request_deserializer=hope_dot_v1_dot_memory__pb2.RollbackMemoryRequest.FromString,
                     response_serializer=hope_dot_v1_dot_memory__pb2.RollbackMemoryResponse.SerializeToString,
             ),
+            'ForkMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkMemory,
+                    request_deserializer=hope_dot_v1_dot_memory__pb2.ForkMemoryRequest.FromString,
+                    response_serializer=hope_dot_v1_dot_memory__pb2.ForkMemoryResponse.SerializeToString,
+            ),
+            'EvaluateMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.EvaluateMemory,
+                    request_deserializer=hope_dot_v1_dot_memory__pb2.EvaluateMemoryRequest.FromString,
+                    response_serializer=hope_dot_v1_dot_memory__pb2.EvaluateMemoryResponse.SerializeToString,
+            ),
+            'ExportMemory': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportMemory,
+                    request_deserializer=hope_dot_v1_dot_memory__pb2.ExportMemoryRequest.FromString,
+                    response_serializer=hope_dot_v1_dot_memory__pb2.ExportMemoryResponse.SerializeToString,
+            ),
+            'ImportMemory': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportMemory,
+                    request_deserializer=hope_dot_v1_dot_memory__pb2.ImportMemoryRequest.FromString,
+                    response_serializer=hope_dot_v1_dot_memory__pb2.ImportMemoryResponse.SerializeToString,
+            ),
+            'WarmMemory': grpc.unary_unary_rpc_method_handler(
+                    servicer.WarmMemory,
+                    request_deserializer=hope_dot_v1_dot_memory__pb2.WarmMemoryRequest.FromString,
+                    response_serializer=hope_dot_v1_dot_memory__pb2.WarmMemoryResponse.SerializeToString,
+            ),
             'DeleteMemory': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteMemory,
                     request_deserializer=hope_dot_v1_dot_memory__pb2.DeleteMemoryRequest.FromString,
@@ -155,7 +240,7 @@ def add_MemoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemoryService:
-    """Looking at, turning back and erasing what was learned.
+    """Looking at, judging, turning back, copying, moving and erasing what was learned.
     """
 
     @staticmethod
@@ -256,6 +341,141 @@ class MemoryService:
             '/hope.v1.MemoryService/RollbackMemory',
             hope_dot_v1_dot_memory__pb2.RollbackMemoryRequest.SerializeToString,
             hope_dot_v1_dot_memory__pb2.RollbackMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hope.v1.MemoryService/ForkMemory',
+            hope_dot_v1_dot_memory__pb2.ForkMemoryRequest.SerializeToString,
+            hope_dot_v1_dot_memory__pb2.ForkMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluateMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hope.v1.MemoryService/EvaluateMemory',
+            hope_dot_v1_dot_memory__pb2.EvaluateMemoryRequest.SerializeToString,
+            hope_dot_v1_dot_memory__pb2.EvaluateMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/hope.v1.MemoryService/ExportMemory',
+            hope_dot_v1_dot_memory__pb2.ExportMemoryRequest.SerializeToString,
+            hope_dot_v1_dot_memory__pb2.ExportMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportMemory(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/hope.v1.MemoryService/ImportMemory',
+            hope_dot_v1_dot_memory__pb2.ImportMemoryRequest.SerializeToString,
+            hope_dot_v1_dot_memory__pb2.ImportMemoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WarmMemory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hope.v1.MemoryService/WarmMemory',
+            hope_dot_v1_dot_memory__pb2.WarmMemoryRequest.SerializeToString,
+            hope_dot_v1_dot_memory__pb2.WarmMemoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MemoryServiceStub:
-    """Looking at, turning back and erasing what was learned."""
+    """Looking at, judging, turning back, copying, moving and erasing what was learned."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -41,6 +41,16 @@ class MemoryServiceStub:
     """Lists the versions of a user's memory, oldest first."""
     RollbackMemory: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RollbackMemoryRequest, _memory_pb2.RollbackMemoryResponse]
     """Makes a new version with the content of an older one."""
+    ForkMemory: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ForkMemoryRequest, _memory_pb2.ForkMemoryResponse]
+    """Gives a user who has no memory a copy of another user's."""
+    EvaluateMemory: _grpc.UnaryUnaryMultiCallable[_memory_pb2.EvaluateMemoryRequest, _memory_pb2.EvaluateMemoryResponse]
+    """Weighs given texts by the plain model and by versions of a user's memory."""
+    ExportMemory: _grpc.UnaryStreamMultiCallable[_memory_pb2.ExportMemoryRequest, _memory_pb2.ExportMemoryResponse]
+    """Sends one version of a memory as a sealed file, piece by piece."""
+    ImportMemory: _grpc.StreamUnaryMultiCallable[_memory_pb2.ImportMemoryRequest, _memory_pb2.ImportMemoryResponse]
+    """Gives a user who has no memory the one in a file that ExportMemory sent."""
+    WarmMemory: _grpc.UnaryUnaryMultiCallable[_memory_pb2.WarmMemoryRequest, _memory_pb2.WarmMemoryResponse]
+    """Brings a user's memory out of the store ahead of the calls that will read it."""
     DeleteMemory: _grpc.UnaryUnaryMultiCallable[_memory_pb2.DeleteMemoryRequest, _memory_pb2.DeleteMemoryResponse]
     """Erases every copy of a user's memory and every session of the user."""
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_memory_pb2.DeleteSessionRequest, _memory_pb2.DeleteSessionResponse]
@@ -48,7 +58,7 @@ class MemoryServiceStub:
 
 @_typing.type_check_only
 class MemoryServiceAsyncStub(MemoryServiceStub):
-    """Looking at, turning back and erasing what was learned."""
+    """Looking at, judging, turning back, copying, moving and erasing what was learned."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetMemoryRequest, _memory_pb2.GetMemoryResponse]  # type: ignore[assignment]
@@ -59,13 +69,23 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Lists the versions of a user's memory, oldest first."""
     RollbackMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.RollbackMemoryRequest, _memory_pb2.RollbackMemoryResponse]  # type: ignore[assignment]
     """Makes a new version with the content of an older one."""
+    ForkMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.ForkMemoryRequest, _memory_pb2.ForkMemoryResponse]  # type: ignore[assignment]
+    """Gives a user who has no memory a copy of another user's."""
+    EvaluateMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.EvaluateMemoryRequest, _memory_pb2.EvaluateMemoryResponse]  # type: ignore[assignment]
+    """Weighs given texts by the plain model and by versions of a user's memory."""
+    ExportMemory: _aio.UnaryStreamMultiCallable[_memory_pb2.ExportMemoryRequest, _memory_pb2.ExportMemoryResponse]  # type: ignore[assignment]
+    """Sends one version of a memory as a sealed file, piece by piece."""
+    ImportMemory: _aio.StreamUnaryMultiCallable[_memory_pb2.ImportMemoryRequest, _memory_pb2.ImportMemoryResponse]  # type: ignore[assignment]
+    """Gives a user who has no memory the one in a file that ExportMemory sent."""
+    WarmMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.WarmMemoryRequest, _memory_pb2.WarmMemoryResponse]  # type: ignore[assignment]
+    """Brings a user's memory out of the store ahead of the calls that will read it."""
     DeleteMemory: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteMemoryRequest, _memory_pb2.DeleteMemoryResponse]  # type: ignore[assignment]
     """Erases every copy of a user's memory and every session of the user."""
     DeleteSession: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteSessionRequest, _memory_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """Erases one conversation's state."""
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looking at, turning back and erasing what was learned."""
+    """Looking at, judging, turning back, copying, moving and erasing what was learned."""
 
     @_abc_1.abstractmethod
     def GetMemory(
@@ -98,6 +118,46 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.RollbackMemoryResponse, _abc.Awaitable[_memory_pb2.RollbackMemoryResponse]]:
         """Makes a new version with the content of an older one."""
+
+    @_abc_1.abstractmethod
+    def ForkMemory(
+        self,
+        request: _memory_pb2.ForkMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_pb2.ForkMemoryResponse, _abc.Awaitable[_memory_pb2.ForkMemoryResponse]]:
+        """Gives a user who has no memory a copy of another user's."""
+
+    @_abc_1.abstractmethod
+    def EvaluateMemory(
+        self,
+        request: _memory_pb2.EvaluateMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_pb2.EvaluateMemoryResponse, _abc.Awaitable[_memory_pb2.EvaluateMemoryResponse]]:
+        """Weighs given texts by the plain model and by versions of a user's memory."""
+
+    @_abc_1.abstractmethod
+    def ExportMemory(
+        self,
+        request: _memory_pb2.ExportMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_memory_pb2.ExportMemoryResponse], _abc.AsyncIterator[_memory_pb2.ExportMemoryResponse]]:
+        """Sends one version of a memory as a sealed file, piece by piece."""
+
+    @_abc_1.abstractmethod
+    def ImportMemory(
+        self,
+        request_iterator: _MaybeAsyncIterator[_memory_pb2.ImportMemoryRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_pb2.ImportMemoryResponse, _abc.Awaitable[_memory_pb2.ImportMemoryResponse]]:
+        """Gives a user who has no memory the one in a file that ExportMemory sent."""
+
+    @_abc_1.abstractmethod
+    def WarmMemory(
+        self,
+        request: _memory_pb2.WarmMemoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_memory_pb2.WarmMemoryResponse, _abc.Awaitable[_memory_pb2.WarmMemoryResponse]]:
+        """Brings a user's memory out of the store ahead of the calls that will read it."""
 
     @_abc_1.abstractmethod
     def DeleteMemory(

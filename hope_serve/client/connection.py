@@ -1,0 +1,69 @@
+"""A connection to one server: its deadlines, and its refusals as ``HopeError``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self, TypedDict, TypeVar
+
+import grpc
+from google.protobuf.message import Message as Pb
+
+from hope_serve.client.channel import ChannelOptions
+from hope_serve.config import default_target
+from hope_serve.errors import InvalidRequest, Unavailable
+from hope_serve.wire.status import UNREACHABLE, read_status
+
+R = TypeVar("R", bound=Pb)
+
+
+class CallFields(TypedDict, total=False):
+    """Of any call: its own deadline, in seconds from now."""
+
+    timeout_seconds: float
+
+
+class Connection:
+    """A channel, and what every call over it does alike."""
+
+    def __init__(self, target: str = "", options: ChannelOptions | None = None) -> None:
+        """``target``: host:port; empty is HOPE_TARGET or 127.0.0.1:50051."""
+        self._options = options or ChannelOptions()
+        self.target = target or default_target()
+        self._channel = self._options.open(self.target)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancel what is under way and let go."""
+        await self._channel.close()
+
+    async def _call(self, rpc: Callable[..., Awaitable[R]], request: Pb, fields: CallFields) -> R:
+        with self._typed_errors():
+            return await rpc(request, **self._limits(fields))
+
+    @contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            meant = read_status(error.code(), error.details() or "", error.trailing_metadata() or ())
+            if meant.reason == UNREACHABLE:
+                meant = Unavailable(f"no server answers at {self.target}: {error.details()}", reason=UNREACHABLE)
+            raise meant from error
+
+    def _limits(self, fields: CallFields) -> dict[str, Any]:
+        timeout = fields.get("timeout_seconds", self._options.timeout_seconds)
+        return {"timeout": timeout, "wait_for_ready": self._options.wait_for_ready}
+
+
+def encoded(write: Callable[[], R]) -> R:
+    """The message that ``write`` makes. Raises InvalidRequest for what does not fit the wire."""
+    try:
+        return write()
+    except (TypeError, ValueError) as error:  # protobuf's own: a value that does not fit its field's type
+        raise InvalidRequest("request", f"{error}; see the field's type in proto/hope/v1") from error
