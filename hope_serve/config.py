@@ -20,7 +20,8 @@ ENVIRONMENT = {
     "HOPE_CHECKPOINT": "model.checkpoint",
     "HOPE_MEMORY": "memory.url",
 }
-"""Variables that replace keys of the file. HOPE_CONFIG names the file itself, HOPE_TARGET the server for clients."""
+"""Variables that replace keys of the file. HOPE_CONFIG names the file itself, HOPE_TARGET the server for clients,
+HOPE_MEMORY_KEYS holds the keys of memories as ``id:base64[,id:base64...]``, the current one first."""
 
 
 class ConfigError(ValueError):
@@ -90,9 +91,27 @@ class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where memories rest. An empty url is the default file below the user's data folder."""
+    """Where memories rest, under whose keys, and how many of them. A limit of 0 is no limit.
+
+    An empty url is the default file below the user's data folder; an empty durability is the url's own, or local_fsync.
+    """
 
     url: str = ""
+    durability: Literal["", "volatile", "local_fsync", "replicated_fsync"] = ""
+    key_file: str = ""
+    key_service: str = ""
+    keep_versions: Annotated[int, Range(1, 1000)] = 3
+    max_user_bytes: Annotated[int, Range(0, 2**50)] = 0
+    max_tenant_bytes: Annotated[int, Range(0, 2**50)] = 0
+    max_tenant_users: Annotated[int, Range(0, 2**40)] = 0
+    max_idle_seconds: Annotated[float, Range(0.0, 3.2e9)] = 0.0
+    upkeep_seconds: Annotated[float, Range(0.05, 3.2e7)] = 3600.0
+    audit_log: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.key_file and self.key_service:
+            raise ValueError(f"key_file {self.key_file} and key_service {self.key_service} are both set; set one")
 
 
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +149,7 @@ def load_config(
     for key, value in (overrides or {}).items():
         if value is not None:
             _put(tree, key, value)
+    _refuse_unknown(tree, Config, origin)
     if not tree.get("memory", {}).get("url"):
         _put(tree, "memory.url", default_memory_url(environ))
     try:
@@ -158,6 +178,27 @@ def default_target(environ: Mapping[str, str] | None = None) -> str:
     """The server that clients call when none is named."""
     environ = os.environ if environ is None else environ
     return environ.get("HOPE_TARGET") or "127.0.0.1:50051"
+
+
+def memory_key_secret(environ: Mapping[str, str] | None = None) -> str:
+    """The keys of memories, from the environment alone: no file and no process list shows them. Empty: none."""
+    environ = os.environ if environ is None else environ
+    return environ.get("HOPE_MEMORY_KEYS", "")
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Key and value of ``section.key=value``; the value as TOML, or as plain text when it is not TOML.
+
+    Raises:
+        ConfigError: not of that form.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or key.count(".") != 1:
+        raise ConfigError(f"{text!r} is no setting; write section.key=value, such as memory.durability=volatile")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value
 
 
 def parse_address(text: str, name: str) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from hope_serve.config import Config, ConfigError, calm_threads, load_config
+from hope_serve.config import Config, ConfigError, calm_threads, load_config, parse_setting
 
 if TYPE_CHECKING:
     from hope_serve.server.serve import Running
@@ -29,11 +29,15 @@ def serve(
     deterministic: Annotated[
         bool | None, typer.Option(help="A user's output does not depend on neighbours, to the bit.")
     ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other key of the file: section.key=value. May be repeated.")
+    ] = None,
 ) -> None:
     """Serve a checkpoint until SIGTERM or Ctrl-C."""
     settings = load_config(
         config,
-        {
+        dict(map(parse_setting, set_ or []))
+        | {
             "server.listen": listen,
             "server.metrics_listen": metrics_listen,
             "model.checkpoint": checkpoint,

@@ -105,6 +105,7 @@ class Adaptation:
         result = self._result(warm.version, head, digest, taught)
         commit = Commit(
             base_version=head.version,
+            base_mark=head.mark,
             request_id=request.request_id,
             request_digest=request.payload_digest,
             snapshot=snapshot,
@@ -113,8 +114,8 @@ class Adaptation:
             source=request.source,
         )
         match await self.memories.store.commit(request.owner, commit):
-            case Committed():
-                self.memories.keep(request.owner, warm)
+            case Committed(mark=mark):
+                self.memories.keep(request.owner, replace(warm, mark=mark))
                 self._count_updates(base, taught.learned)
                 return result
             case Duplicate() as found:
@@ -137,6 +138,7 @@ class Adaptation:
         kept = {name: digest for name, digest in base.digests.items() if name in unmoved} if base else {}
         warm = Warm(
             version=version,
+            mark="",
             learned=learned,
             deltas=learned.read(self.model),
             counters=dict(snapshot.counters),

@@ -30,9 +30,10 @@ from hope_serve.model.hope import Deltas, HopeModel
 
 @dataclass(frozen=True, kw_only=True)
 class Warm:
-    """One version of a memory, ready to run. ``tier``: where it was found."""
+    """One version of a memory, ready to run. ``mark``: as ``Head.mark``. ``tier``: where it was found."""
 
     version: int
+    mark: str
     learned: Learned
     deltas: Deltas
     counters: dict[str, Counter]
@@ -121,7 +122,7 @@ class Memories:
         """
         began = time.monotonic()
         warm = self._warm.get(owner)
-        if warm and warm.version == version:
+        if warm and (warm.version, warm.mark) == (version, head.mark) and version == head.version:
             self._warm.move_to_end(owner)
             self._metrics.memory_lookups_total(tier="host", result="hit").inc()
             return warm
@@ -178,6 +179,7 @@ class Memories:
         learned = self.codec.memory_from_snapshot(stored.snapshot)
         return Warm(
             version=stored.version,
+            mark=stored.mark,
             learned=learned,
             deltas=learned.read(self._model),
             counters=dict(stored.snapshot.counters),

@@ -15,13 +15,14 @@ import torch
 import uvloop
 
 import hope_serve
-from hope_serve.config import Config, ConfigError, parse_address
+from hope_serve.config import Config, ConfigError, memory_key_secret, parse_address
 from hope_serve.engine import Engine
-from hope_serve.memory.url import make_store
 from hope_serve.metrics import Metrics, MetricsServer
 from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
 from hope_serve.server.measured_store import measured
 from hope_serve.server.server import HopeServer
+from hope_serve.server.stores import opened_store
+from hope_serve.server.upkeep import upkeep_job
 from hope_serve.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -67,9 +68,8 @@ async def running(config: Config) -> AsyncIterator[Running]:
     checkpoint = await asyncio.to_thread(load_checkpoint, config.model.checkpoint, device=_device(config.model.device))
     metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config))
     async with AsyncExitStack() as closing:
-        store = measured(make_store(config.memory.url), metrics)
-        closing.push_async_callback(store.close)
-        await store.open()
+        sealed = await closing.enter_async_context(opened_store(config.memory, secret=memory_key_secret()))
+        store = measured(sealed, metrics)
         engine = Engine(checkpoint, store, config.engine, metrics)
         closing.push_async_callback(engine.close)
         await engine.start()
@@ -78,6 +78,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
         server = HopeServer(config.server, engine, Tokenizer.load(checkpoint.tokenizer_path), metrics)
         closing.push_async_callback(server.close)
         port = await server.start(store)
+        await closing.enter_async_context(upkeep_job(sealed.upkeep, config.memory))
         yield Running(server=server, engine=engine, port=port, metrics_port=metrics_server.port)
 
 

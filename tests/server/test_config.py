@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hope_serve.config import Config, ConfigError, default_target, load_config
+from hope_serve.config import Config, ConfigError, default_target, load_config, memory_key_secret, parse_setting
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +18,7 @@ def test_the_example_file_holds_every_key_at_its_default():
     for section in Config.__struct_fields__:
         assert f"[{section}]" in text
         for key in getattr(example, section).__struct_fields__:
-            assert f"\n{key} = " in text
+            assert f"\n{key} = " in text or f"\n# {key} = " in text
 
 
 def test_flags_go_before_variables_and_these_before_the_file(tmp_path):
@@ -34,6 +34,23 @@ def test_flags_go_before_variables_and_these_before_the_file(tmp_path):
 def test_memories_rest_in_the_users_data_folder_unless_told_otherwise():
     assert load_config(environ={"XDG_DATA_HOME": "/data"}).memory.url == "sqlite:///data/hope-serve/memory.db"
     assert load_config(environ={}).memory.url.endswith("/.local/share/hope-serve/memory.db")
+
+
+def test_any_key_can_be_set_on_the_command_line():
+    given = dict(map(parse_setting, ["memory.durability=volatile", "engine.max_slots=3", "memory.url=redis://h?a=b"]))
+    config = load_config(overrides=given, environ={})
+    assert (config.memory.durability, config.engine.max_slots) == ("volatile", 3)
+    assert config.memory.url == "redis://h?a=b"
+    with pytest.raises(ConfigError, match=r"memory\.colour"):
+        load_config(overrides={"memory.colour": "red"}, environ={})
+    for text in ("memory", "memory.url", "url=x", "a.b.c=1"):
+        with pytest.raises(ConfigError, match=r"section\.key=value"):
+            parse_setting(text)
+
+
+def test_keys_come_from_the_environment_alone():
+    assert memory_key_secret({"HOPE_MEMORY_KEYS": "k1:abc"}) == "k1:abc"
+    assert memory_key_secret({}) == ""
 
 
 def test_clients_find_their_server_in_a_variable():
@@ -58,6 +75,11 @@ def test_clients_find_their_server_in_a_variable():
         ("[engine]\ndeterministic = 1", ["engine.deterministic", "bool"]),
         ("[model]\ncheckpoint = 3", ["model.checkpoint", "3"]),
         ("[server", ["not TOML"]),
+        ("[memory]\nkeep_versions = 0", ["keep_versions", "0", "[1, 1000]"]),
+        ("[memory]\nmax_user_bytes = -1", ["max_user_bytes", "-1"]),
+        ("[memory]\nmax_idle_seconds = nan", ["max_idle_seconds", "nan"]),
+        ("[memory]\ndurability = 'strong'", ["memory.durability", "strong", "replicated_fsync"]),
+        ("[memory]\nkey_file = 'a'\nkey_service = 'b:c'", ["key_file a", "key_service b:c", "one"]),
     ],
 )
 def test_a_bad_file_is_refused_with_key_value_and_what_is_allowed(tmp_path, text, said):
