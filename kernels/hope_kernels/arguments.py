@@ -52,34 +52,44 @@ def require_slots(slots: Tensor | None, count: int, num_slots: int, like: Tensor
     require(len(set(taken.tolist())) == len(taken), "slots", slots.tolist(), "different from each other, but for 0")
 
 
-def require_linear_state(argument: str, state: LinearState, weights: LinearWeights, chunk_size: int) -> None:
-    """Raise ValueError unless ``state`` fits ``weights`` and a chunk of ``chunk_size``."""
-    heads, size, _ = weights.key.shape
-    count = state.matrix.shape[0]
+def require_linear_state(argument: str, state: LinearState) -> None:
+    """Raise ValueError unless the tensors of ``state`` agree with each other."""
+    require(state.matrix.dim() == 4, f"{argument}.matrix's shape", tuple(state.matrix.shape), "[B, H, D, D]")
+    require(state.ring_k.dim() == 4, f"{argument}.ring_k's shape", tuple(state.ring_k.shape), "[B, H, C, D]")
+    (count, heads, size, _), chunk = state.matrix.shape, state.ring_k.shape[2]
     shapes = {
         "matrix": ((count, heads, size, size), "[B, H, D, D]"),
-        "ring_k": ((count, heads, chunk_size, size), "[B, H, C, D]"),
-        "ring_w": ((count, heads, chunk_size, size), "[B, H, C, D]"),
-        "ring_gate": ((count, heads, chunk_size, 2), "[B, H, C, 2]"),
+        "ring_k": ((count, heads, chunk, size), "[B, H, C, D]"),
+        "ring_w": ((count, heads, chunk, size), "[B, H, C, D]"),
+        "ring_gate": ((count, heads, chunk, 2), "[B, H, C, 2]"),
         "position": ((count, heads), "[B, H]"),
     }
     for name, tensor in state.tensors().items():
         require_shape(f"{argument}.{name}", tensor, *shapes[name])
-        require(tensor.device == weights.key.device, f"{argument}.{name}'s device", tensor.device, "the weights'")
+        require(tensor.device == state.matrix.device, f"{argument}.{name}'s device", tensor.device, "the matrix's")
         require_dense_rows(f"{argument}.{name}", tensor)
     require(state.position.dtype is torch.int32, f"{argument}.position's dtype", state.position.dtype, "int32")
     require(state.ring_w.dtype is state.ring_k.dtype, f"{argument}.ring_w's dtype", state.ring_w.dtype, "ring_k's")
-    require(
-        state.ring_w.stride() == state.ring_k.stride(),
-        f"{argument}.ring_w's strides",
-        state.ring_w.stride(),
-        "ring_k's",
-    )
+    strides = (state.ring_w.stride(), state.ring_k.stride())
+    require(strides[0] == strides[1], f"{argument}.ring_w's strides", strides[0], f"ring_k's, {strides[1]}")
     for name in ("matrix", "ring_k"):
         dtype = getattr(state, name).dtype
         require(dtype in FLOATS, f"{argument}.{name}'s dtype", dtype, "a float of 16, 32 or 64 bits")
     wide = torch.float64 if state.matrix.dtype is torch.float64 else torch.float32
     require(state.ring_gate.dtype is wide, f"{argument}.ring_gate's dtype", state.ring_gate.dtype, str(wide))
+
+
+def require_clocks(clocks: tuple[LinearState, ...], rule: TitansRule, x: Tensor) -> None:
+    """Raise ValueError unless there is one state a clock and each fits rows x [..., H, D]."""
+    require(len(clocks) == len(rule.chunk_sizes), "the number of clocks", len(clocks), str(len(rule.chunk_sizes)))
+    heads, size = x.shape[-2:]
+    for number, (clock, chunk) in enumerate(zip(clocks, rule.chunk_sizes, strict=True)):
+        argument = f"clocks[{number}]"
+        require_linear_state(argument, clock)
+        count = len(clock.matrix)
+        require_shape(f"{argument}.matrix", clock.matrix, (count, heads, size, size), "[B, H, D, D]")
+        require_shape(f"{argument}.ring_k", clock.ring_k, (count, heads, chunk, size), "[B, H, C, D]")
+        require(clock.matrix.device == x.device, f"{argument}'s device", clock.matrix.device, f"x's, {x.device}")
 
 
 def require_linear_weights(weights: LinearWeights, like: Tensor) -> None:

@@ -6,13 +6,15 @@ from torch import Tensor
 
 from hope_kernels.arguments import (
     require,
-    require_linear_state,
+    require_clocks,
     require_linear_weights,
     require_one_matrix,
     require_rows,
     require_slots,
 )
-from hope_kernels.layout import LinearState, LinearWeights, TitansRule
+from hope_kernels.layout import LinearState, LinearWeights, MlpWeights, TitansRule
+from hope_kernels.titans_decode.mlp_op import mlp_decode
+from hope_kernels.titans_decode.mlp_state import MlpState
 from hope_kernels.titans_decode.reference import titans_decode_slots_reference
 
 KERNEL_SIZES = (16, 32, 64, 128)
@@ -21,22 +23,22 @@ KERNEL_SIZES = (16, 32, 64, 128)
 def titans_decode(
     x: Tensor,
     q: Tensor,
-    weights: LinearWeights,
+    weights: LinearWeights | MlpWeights,
     rule: TitansRule,
-    clocks: tuple[LinearState, ...],
+    clocks: tuple[LinearState | MlpState, ...],
     slots: Tensor | None = None,
 ) -> Tensor:
     """One token of B sequences, each at its own place in its chunk; the clocks change in place.
 
-    On a CUDA device one clock and a head size of 16, 32, 64 or 128 run as two kernels (README.md); two clocks, other
-    sizes and fp64 run the reference.
+    On a CUDA device one clock and a head size of 16, 32, 64 or 128 run as two kernels (README.md), or three for MLP
+    memories whose hidden size is a power of two; two clocks, other sizes and fp64 run the reference.
 
     Args:
         x: [B, H, D], the memories' input.
         q: [B, H, D], the query before its L2 norm.
         weights: the initial memories.
         rule: the constants; ``rule.chunk_sizes`` gives one clock or two.
-        clocks: one pool a clock. No ring of a sequence may be full: commit first.
+        clocks: one pool a clock, of ``MlpState`` for ``MlpWeights``. No ring of a sequence may be full: commit first.
         slots: [B] int, the slot of each sequence, all different; 0 for padding, which changes nothing and gets
             zeros. None: sequence b has slot b, and there is no padding.
 
@@ -49,18 +51,21 @@ def titans_decode(
 
     Source: arXiv 2512.24695, Eqs 83-93.
     """
-    require_one_matrix(rule, weights)
     require_rows(x, q, "[B, H, D]")
+    if isinstance(weights, MlpWeights):
+        return mlp_decode(x, q, weights, rule, clocks, slots)
+    require_one_matrix(rule, weights)
     require_linear_weights(weights, x)
-    require(len(clocks) == len(rule.chunk_sizes), "the number of clocks", len(clocks), str(len(rule.chunk_sizes)))
-    for number, (clock, size) in enumerate(zip(clocks, rule.chunk_sizes, strict=True)):
-        require_linear_state(f"clocks[{number}]", clock, weights, size)
-        require_slots(slots, len(x), len(clock.matrix), x)
-    if x.is_cuda and runs_on_kernels(x, weights, clocks):
+    linear = tuple(clock for clock in clocks if isinstance(clock, LinearState))
+    kinds = [type(clock).__name__ for clock in clocks]
+    require(len(linear) == len(clocks), "clocks", kinds, "LinearState, as weights are LinearWeights")
+    require_clocks(linear, rule, x)
+    require_slots(slots, len(x), len(linear[0].matrix), x)
+    if x.is_cuda and runs_on_kernels(x, weights, linear):
         from hope_kernels.titans_decode.launch import launch_decode
 
-        return launch_decode(x, q, weights, rule, clocks[0], slots)
-    return titans_decode_slots_reference(x, q, weights, rule, clocks, slots)
+        return launch_decode(x, q, weights, rule, linear[0], slots)
+    return titans_decode_slots_reference(x, q, weights, rule, linear, slots)
 
 
 def runs_on_kernels(x: Tensor, weights: LinearWeights, clocks: tuple[LinearState, ...]) -> bool:

@@ -102,5 +102,5 @@ def project_kernel(
         tl.store(ring_k_ptr + row, k.to(ring_k_ptr.dtype.element_ty), mask=there[:, None])
         tl.store(ring_w_ptr + row, opened.to(ring_w_ptr.dtype.element_ty), mask=there[:, None])
         tl.store(gate_at, eta, mask=there)
-        tl.store(gate_at + 1, decay + tl.log(tl.maximum(alpha, 1.17549435e-38)), mask=there)
+        tl.store(gate_at + 1, decay + tl.log(tl.maximum(alpha, 1.2e-38)), mask=there)
         tl.store(n_at, n + 1, mask=there)

@@ -1,0 +1,41 @@
+"""Commit of MLP memories, in torch on every device: batched products over the slots whose ring is full."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hope_kernels.arguments import require, require_slots
+from hope_kernels.layout import MlpWeights, TitansRule
+from hope_kernels.pool import in_use, working_dtype
+from hope_kernels.titans_decode.mlp_op import in_dtype, put, require_mlp_state, take
+from hope_kernels.titans_decode.mlp_reference import mlp_commit_reference
+from hope_kernels.titans_decode.mlp_state import MlpState
+
+
+def mlp_commit(weights: MlpWeights, rule: TitansRule, state: MlpState, slots: Tensor | None = None) -> None:
+    """Write every full ring into its memories, in place; sequences whose ring is not full stay as they are.
+
+    A chunk's rows are recomputed from k and v for each of the five memories: C tokens at once, so this is matrix
+    products of torch. It waits for the host, which has to know how many rings are full; not for CUDA graphs.
+
+    Args:
+        weights, rule: as ``titans_decode`` takes them; the gradients need the initial memories.
+        state: a pool.
+        slots: [B] int, the slots to look at, all different; 0 for padding. None: every row of the state.
+
+    Raises:
+        ValueError: an argument does not fit.
+
+    Source: arXiv 2512.24695, Eqs 90-93 for a whole chunk.
+    """
+    require(rule.retain_delta, "rule.retain_delta", rule.retain_delta, "True")
+    require(not rule.dgd_hidden, "rule.dgd_hidden", rule.dgd_hidden, "False")
+    require_mlp_state("state", state, weights, rule)
+    require_slots(slots, len(state.inner) if slots is None else len(slots), len(state.inner), state.inner)
+    _, used = in_use(slots, len(state.inner), state.inner)
+    full = used[state.position[used, 0] == rule.chunk_size]
+    if not len(full):
+        return
+    batch = take(state, full, working_dtype(state.inner))
+    mlp_commit_reference(in_dtype(weights, batch.inner.dtype), batch)
+    put(state, full, batch)

@@ -1,0 +1,73 @@
+"""Prints what ptxas makes of every decode kernel for sm_90; `python -m support.decode_variants`, no interpreter."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from hope_kernels.layout import LinearState, LinearWeights, MlpWeights, TitansRule
+from hope_kernels.titans_decode.launch import launch_decode
+from hope_kernels.titans_decode.mlp_launch import launch_mlp_decode
+from hope_kernels.titans_decode.mlp_state import MlpState
+from support.sm90 import variants
+
+F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+LINEAR = [  # H, D, C, matrix, ring, weights, causal
+    (16, 128, 64, F32, F16, BF16, True),
+    (16, 128, 16, F16, F16, BF16, True),
+    (32, 64, 64, F32, F32, BF16, True),
+    (32, 64, 16, F16, F16, F16, True),
+    (16, 128, 64, F32, F32, F32, True),
+    (2, 16, 16, F32, BF16, BF16, False),
+]
+MLP = [  # H, D, F, C, matrices, ring, weights, causal
+    (16, 128, 128, 64, F32, F16, BF16, True),
+    (16, 128, 256, 64, F32, F32, BF16, True),
+    (16, 128, 256, 64, F16, F16, BF16, True),
+    (32, 64, 64, 16, F32, F16, BF16, True),
+    (32, 64, 128, 64, F16, F16, BF16, True),
+    (16, 128, 256, 64, F32, F32, F32, True),
+    (16, 128, 128, 64, F32, F32, BF16, False),
+]
+BATCH = 256
+
+
+def linear(heads, size, chunk, dtype, ring, weights_dtype, causal):
+    empty = lambda *shape: torch.empty(*shape, dtype=weights_dtype)
+    weights = LinearWeights(
+        key=empty(heads, size, size),
+        value=empty(heads, size, size),
+        memory=empty(heads, size, size),
+        gates=empty(heads, 2, size),
+        gate_bias=empty(heads, 2),
+    )
+    state = LinearState.fresh(3, weights, chunk, dtype=dtype, ring_dtype=ring)
+    x, slots = torch.empty(BATCH, heads, size, dtype=BF16), torch.zeros(BATCH, dtype=torch.int32)
+    rule = TitansRule(chunk_size=chunk, causal=causal)
+    return variants(lambda: launch_decode(x, x, weights, rule, state, slots))
+
+
+def mlp(heads, size, hidden, chunk, dtype, ring, weights_dtype, causal):
+    empty = lambda *shape: torch.empty(*shape, dtype=weights_dtype)
+    weights = MlpWeights(
+        inner=empty(heads, 5, hidden, size),
+        outer=empty(heads, 3, size, hidden),
+        gate_outer=empty(heads, 2, hidden),
+        gate_bias=empty(heads, 2),
+    )
+    state = MlpState.fresh(3, weights, chunk, dtype=dtype, ring_dtype=ring)
+    x, slots = torch.empty(BATCH, heads, size, dtype=BF16), torch.zeros(BATCH, dtype=torch.int32)
+    rule = TitansRule(chunk_size=chunk, causal=causal)
+    return variants(lambda: launch_mlp_decode(x, x, weights, rule, state, slots))
+
+
+def main(chosen):
+    for name, launch, cases in (("linear", linear, LINEAR), ("mlp", mlp, MLP)):
+        for case in cases if name in chosen else ():
+            print(name, *case)
+            for variant in launch(*case):
+                print("   ", variant)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ("linear", "mlp"))
