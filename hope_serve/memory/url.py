@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from hope_serve.errors import InvalidRequest
 from hope_serve.memory.keys import KeyRing, single_key
@@ -14,6 +14,7 @@ from hope_serve.memory.redis.node import Limits
 from hope_serve.memory.sealed_store import SealedStore
 from hope_serve.memory.sqlite.backend import SqliteBackend
 from hope_serve.memory.sqlite.installation import find_installation
+from hope_serve.memory.url_parts import split_url
 
 
 def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions | None = None) -> SealedStore:
@@ -29,9 +30,9 @@ def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions |
         InvalidRequest: the URL names no store.
         CorruptMemory, FailedPrecondition: the files are not what they were; see the message.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme == "sqlite":
-        path = _database_path(url, unquote(parts.path), parts.netloc + parts.query + parts.fragment)
+        path = _database_path(url, unquote(parts.path), parts.authority + parts.query + parts.fragment)
         return _sqlite_store(path, keys, options or StoreOptions())
     if parts.scheme in ("redis", "rediss"):
         return make_redis_store(parse_address(url), keys, options or StoreOptions(), Limits())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from hope_serve.api import Durability
 from hope_serve.errors import InvalidRequest
+from hope_serve.memory.url_parts import split_url
 
 DEFAULT_PORT = 6379
 Host = tuple[str, int]
@@ -49,9 +50,8 @@ def parse_address(url: str) -> Address:
     Raises:
         InvalidRequest: naming the part that is wrong.
     """
-    parts = urlsplit(url)
-    credential, _, hosts = parts.netloc.rpartition("@")
-    username, _, password = credential.partition(":")
+    parts = split_url(url)
+    username, _, password = parts.credential.partition(":")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     master, cluster = options.pop("sentinel", ""), options.pop("cluster", "")
     durability = options.pop("durability", Durability.LOCAL_FSYNC.value)
@@ -63,7 +63,7 @@ def parse_address(url: str) -> Address:
     if durability not in (levels := [level.value for level in Durability]):
         raise _wrong(f"durability {durability!r} is not one of {', '.join(levels)}")
     mode = Mode.SENTINEL if master else Mode.CLUSTER if cluster not in ("", "0") else Mode.SINGLE
-    listed = tuple(_host(host) for host in hosts.split(","))
+    listed = tuple(_host(host) for host in parts.hosts.split(","))
     if mode is Mode.SINGLE and len(listed) > 1:
         raise _wrong("several hosts are given; add sentinel=NAME or cluster=1")
     return Address(
