@@ -11,7 +11,7 @@ from uuid import uuid4
 import typer
 from rich.console import Console
 
-from hope_serve.api import Delta, Learn, MemoryChoice, SamplingParams
+from hope_serve.api import MAX_SESSION_ID, MAX_USER_ID, Delta, Learn, MemoryChoice, SamplingParams, check_name
 from hope_serve.cli.options import Target, Timeout
 from hope_serve.errors import HopeError
 
@@ -32,9 +32,12 @@ def chat(
     from hope_serve.client import HopeClient
     from hope_serve.client.channel import ChannelOptions
 
+    user, session = user or getpass.getuser(), session or uuid4().hex[:8]
+    check_name("--user", user, MAX_USER_ID)
+    check_name("--session", session, MAX_SESSION_ID)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens)
     with HopeClient(target, ChannelOptions(timeout_seconds=timeout)) as client:
-        talk = Talk(client, user or getpass.getuser(), session or uuid4().hex[:8], sampling, learn=learn)
+        talk = Talk(client, user, session, sampling, learn=learn)
         talk.run()
 
 

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hope_serve.config import Config, load_config
+from hope_serve.config import Config, ConfigError, MemoryConfig, load_config, memory_key_secret
 from hope_serve.errors import HopeError
 
 if TYPE_CHECKING:
@@ -107,38 +107,38 @@ def _planned(plan: MemoryPlan, config: Config) -> Finding:
 
 def _store(config: Config) -> Finding:
     parts = urlsplit(config.memory.url)
-    if parts.scheme == "sqlite":
-        return _sqlite(Path(unquote(parts.path)))
+    path = Path(unquote(parts.path))
+    if parts.scheme == "sqlite" and not (parts.netloc or parts.path.endswith("/") or path.exists()):
+        return _new_database(path)
     try:
-        asyncio.run(_open_and_close(config.memory.url))
-    except HopeError as error:
+        asyncio.run(_open_and_close(config.memory))
+    except (HopeError, ConfigError) as error:
         return Finding("memory store", str(error), good=False)
+    if parts.scheme == "sqlite":
+        return Finding("memory store", f"{path} opens, {_sized(shutil.disk_usage(path).free)} free")
     return Finding("memory store", f"{parts.hostname}:{parts.port or ''} answers")
 
 
-def _sqlite(path: Path) -> Finding:
+def _new_database(path: Path) -> Finding:
     """Only looked at: opening it would create it."""
     home = next(folder for folder in path.parents if folder.exists())
-    free = shutil.disk_usage(home).free
-    state = "is there" if path.exists() else "will be made"
-    writable = os.access(path if path.exists() else home, os.W_OK)
-    return Finding(
-        "memory store", f"{path} {state}, {_sized(free)} free{'' if writable else '; not writable'}", good=writable
-    )
+    if not home.is_dir():
+        return Finding("memory store", f"{path} cannot be made: {home} is not a folder", good=False)
+    if not os.access(home, os.W_OK):
+        return Finding("memory store", f"{path} cannot be made: {home} is not writable", good=False)
+    return Finding("memory store", f"{path} will be made, {_sized(shutil.disk_usage(home).free)} free")
 
 
-async def _open_and_close(url: str) -> None:
+async def _open_and_close(config: MemoryConfig) -> None:
     from hope_serve.errors import Unavailable
-    from hope_serve.memory.url import make_store
+    from hope_serve.server.stores import opened_store
 
-    store = make_store(url)
     try:
-        async with asyncio.timeout(STORE_SECONDS):
-            await store.open()
+        async with asyncio.timeout(STORE_SECONDS), opened_store(config, secret=memory_key_secret()):
+            return
     except TimeoutError as error:
-        raise Unavailable(f"{urlsplit(url).hostname} did not answer within {STORE_SECONDS:g} s") from error
-    finally:
-        await store.close()
+        host = urlsplit(config.url).hostname
+        raise Unavailable(f"{host} did not answer within {STORE_SECONDS:g} s") from error
 
 
 def _version(package: str) -> str:

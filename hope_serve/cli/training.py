@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hope_serve.api import check_range
 from hope_serve.cli.options import AsJson, Target, Timeout
 from hope_serve.config import ConfigError
 
@@ -30,12 +31,16 @@ def evaluate(
     target: Target = "",
     users: Annotated[int, typer.Option(min=2, help="People to teach, held out from training.")] = 200,
     facts: Annotated[int, typer.Option(min=1, help="Facts each.")] = 8,
+    noise: Annotated[int, typer.Option(min=1, help="Tokens of unrelated text after each lesson.")] = 500,
     seed: Annotated[int, typer.Option(help="Of the people and the order.")] = 0,
     timeout: Timeout = 600.0,
     as_json: AsJson = False,
 ) -> None:
     """Measure what people get from a running server: recall, retention, correction, privacy."""
-    scores = asyncio.run(_study(target, users, facts, seed, timeout))
+    from hope_serve.training.personas import load_attributes
+
+    check_range("--facts", facts, 1, len(load_attributes()))
+    scores = asyncio.run(_study(target, users, facts, noise, seed=seed, seconds=timeout))
     if as_json:
         typer.echo(json.dumps(scores))
         return
@@ -45,7 +50,7 @@ def evaluate(
     Console().print(table)
 
 
-async def _study(target: str, users: int, facts: int, seed: int, seconds: float) -> dict[str, float]:
+async def _study(target: str, users: int, facts: int, noise: int, *, seed: int, seconds: float) -> dict[str, float]:
     from hope_serve.client import AsyncHopeClient
     from hope_serve.client.channel import ChannelOptions
     from hope_serve.training.personas import PersonaFactory, Split
@@ -53,4 +58,4 @@ async def _study(target: str, users: int, facts: int, seed: int, seconds: float)
 
     async with AsyncHopeClient(target, ChannelOptions(timeout_seconds=seconds)) as client:
         study = Study(client, PersonaFactory(Split.HELD_OUT, seed=seed), seed=seed)
-        return await study.recall(users, facts) | await study.retention(users)
+        return await study.recall(users, facts) | await study.retention(users, noise=noise)

@@ -1,0 +1,62 @@
+"""``hope-serve bench`` and ``eval`` against a running server."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from hope_serve.cli.load import percentiles
+
+SMALL = ("--streams", "1,2", "--adapted", "40", "--rounds", "2", "--prompt-tokens", "4", "--max-tokens", "4")
+PERCENTILES = r"\d+\.\d / \d+\.\d / \d+\.\d"
+
+
+def test_rates_and_percentiles_are_printed(hope, target):
+    said = hope("bench", "--target", target, *SMALL)
+    assert said.code == 0
+    assert "p50 / p90 / p99" in said.out
+    rows = re.findall(rf"\D([12])\D+\d+\.\d\D+{PERCENTILES}\D+{PERCENTILES}", said.out)
+    assert rows == ["1", "2"]
+    assert re.search(rf"40\D+[\d,]+\D+{PERCENTILES}", said.out)
+
+
+def test_the_same_is_one_json_object_and_the_user_that_was_taught_is_erased(hope, target):
+    said = hope("bench", "--target", target, *SMALL, "--json")
+    measured = json.loads(said.out)
+    assert measured["model"]["name"] == "hope-tiny"
+    assert [load["streams"] for load in measured["streams"]] == [1, 2]
+    assert [load["tokens"] for load in measured["streams"]] == [4, 8]
+    for load in measured["streams"]:
+        for times in (load["first_token_ms"], load["between_tokens_ms"]):
+            assert 0 < times["p50"] <= times["p90"] <= times["p99"]
+    assert measured["returning"][0]["adapted_tokens"] == 40
+    assert measured["returning"][0]["memory_bytes"] > 0
+    assert "bench-" not in hope("memory", "ls", "--target", target).out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([], {}),
+        ([0.25], {"p50": 250.0, "p90": 250.0, "p99": 250.0}),
+        ([i / 1000 for i in range(101)], {"p50": 50.0, "p90": 90.0, "p99": 99.0}),
+    ],
+)
+def test_percentiles_are_milliseconds(seconds, expected):
+    assert percentiles(seconds) == pytest.approx(expected)
+
+
+def test_eval_gives_every_share(hope, target):
+    said = hope("eval", "--target", target, "--users", "2", "--facts", "1", "--noise", "8", "--json")
+    assert said.code == 0, said.err
+    scores = json.loads(said.out)
+    assert scores.keys() == {
+        "recall_with_memory",
+        "recall_without_memory",
+        "recall_of_others_facts",
+        "recall_of_first_facts",
+        "recall_of_corrected_fact",
+    }
+    assert all(0 <= share <= 1 for share in scores.values())
