@@ -14,19 +14,13 @@ from support.sm90 import variants
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
 LINEAR = [  # H, D, C, matrix, ring, weights, causal
     (16, 128, 64, F32, F16, BF16, True),
-    (16, 128, 16, F16, F16, BF16, True),
-    (32, 64, 64, F32, F32, BF16, True),
     (32, 64, 16, F16, F16, F16, True),
-    (16, 128, 64, F32, F32, F32, True),
-    (2, 16, 16, F32, BF16, BF16, False),
+    (16, 128, 64, F32, F32, F32, False),
 ]
 MLP = [  # H, D, F, C, matrices, ring, weights, causal
-    (16, 128, 128, 64, F32, F16, BF16, True),
     (16, 128, 256, 64, F32, F32, BF16, True),
     (16, 128, 256, 64, F16, F16, BF16, True),
-    (32, 64, 64, 16, F32, F16, BF16, True),
-    (32, 64, 128, 64, F16, F16, BF16, True),
-    (16, 128, 256, 64, F32, F32, F32, True),
+    (32, 64, 64, 16, F32, F16, F32, True),
     (16, 128, 128, 64, F32, F32, BF16, False),
 ]
 BATCH = 256

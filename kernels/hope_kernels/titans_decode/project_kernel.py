@@ -31,6 +31,18 @@ def unit_rows(rows):
 
 
 @triton.jit
+def dot_parts(rows_ptr, head, there, weight_ptr, D: tl.constexpr, PART: tl.constexpr):
+    """The same for rows [M, D] and an fp32 weight [D, D] in memory, PART columns of both at a time."""
+    made = tl.zeros((head.shape[0], D), tl.float32)
+    d = tl.arange(0, D)
+    for start in tl.range(0, D, PART, num_stages=1):
+        part = start + tl.arange(0, PART)
+        rows = tl.load(rows_ptr + head[:, None] * D + part[None, :], mask=there[:, None], other=0.0)
+        made += dot_rows(rows, tl.load(weight_ptr + d[:, None] * D + part[None, :]), False)
+    return made
+
+
+@triton.jit
 def project_kernel(
     seen_x_ptr,
     seen_q_ptr,
@@ -65,18 +77,22 @@ def project_kernel(
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, D)
     square = h * D * D + d[:, None] * D + d[None, :]
-    block = (m[:, None] * H + h) * D + d[None, :]
+    head = m * H + h
+    block = head[:, None] * D + d[None, :]
     there = m < batch
     if tl.program_id(2) == 1:
-        memory = tl.load(memory_ptr + square, eviction_policy="evict_last")
+        if SPLIT:
+            memory = tl.load(memory_ptr + square, eviction_policy="evict_last")
         if OVERLAP:
             gdc_wait()
-        seen_q = tl.load(seen_q_ptr + block, mask=there[:, None], other=0.0)
-        out = dot_rows(seen_q, memory, SPLIT)
+        if SPLIT:
+            out = dot_rows(tl.load(seen_q_ptr + block, mask=there[:, None], other=0.0), memory, SPLIT)
+        else:
+            out = dot_parts(seen_q_ptr, head, there, memory_ptr + h * D * D, D, 16)
         tl.store(out_ptr + block, out.to(out_ptr.dtype.element_ty), mask=there[:, None])
     else:
-        key = tl.load(key_ptr + square, eviction_policy="evict_last")
-        value = tl.load(value_ptr + square, eviction_policy="evict_last")
+        if SPLIT:
+            key = tl.load(key_ptr + square, eviction_policy="evict_last")
         gate_eta = tl.load(gates_ptr + h * 2 * D + d).to(tl.float32)
         gate_alpha = tl.load(gates_ptr + h * 2 * D + D + d).to(tl.float32)
         bias_eta = tl.load(bias_ptr + 2 * h).to(tl.float32)
@@ -93,8 +109,13 @@ def project_kernel(
         if OVERLAP:
             gdc_wait()
         seen_x = tl.load(seen_x_ptr + block, mask=there[:, None], other=0.0)
-        k = unit_rows(dot_rows(seen_x, key, SPLIT))
-        v = unit_rows(dot_rows(seen_x, value, SPLIT))
+        if SPLIT:
+            k = unit_rows(dot_rows(seen_x, key, SPLIT))
+            value = tl.load(value_ptr + square, eviction_policy="evict_last")
+            v = unit_rows(dot_rows(seen_x, value, SPLIT))
+        else:
+            k = unit_rows(dot_parts(seen_x_ptr, head, there, key_ptr + h * D * D, D, 16))
+            v = unit_rows(dot_parts(seen_x_ptr, head, there, value_ptr + h * D * D, D, 16))
         eta = eta_max * tl.sigmoid(tl.sum(seen_x * gate_eta[None, :], 1) + bias_eta)
         alpha = alpha_min + (1.0 - alpha_min) * tl.sigmoid(tl.sum(seen_x * gate_alpha[None, :], 1) + bias_alpha)
         opened = eta[:, None] * (tl.exp(decay)[:, None] * k + k - v)
