@@ -1,10 +1,19 @@
 """What every test runs under."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from hope_serve.config import calm_threads
 
 calm_threads()
+
+if find_spec("hypothesis"):  # machines that run the GPU tests alone may lack it
+    from hypothesis import settings
+
+    # A busy machine is no bug, and the same examples every time are no lottery.
+    settings.register_profile("steady", deadline=None, derandomize=True, database=None)
+    settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items):
