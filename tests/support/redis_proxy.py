@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 
 
 class Proxy:
@@ -10,16 +11,19 @@ class Proxy:
     delay: seconds that every piece of data waits, both ways.
     black_hole: data is read and goes nowhere; connections stay open.
     drop_reply_to: bytes; whoever sends them has them carried out, gets no answer, and loses the connection.
+    drop_share: how likely the same befalls anything that is sent.
     """
 
-    def __init__(self, port):
+    def __init__(self, port, *, seed=0):
         self._target = port
+        self._draw = random.Random(seed)
         self._pairs = set()
         self._tasks = set()
         self.delay = 0.0
         self._passable = asyncio.Event()
         self._passable.set()
         self.drop_reply_to = None
+        self.drop_share = 0.0
         self.dropped = 0
 
     @property
@@ -72,7 +76,7 @@ class Proxy:
 
     async def _pump(self, reader, writer, doomed, *, requests):
         while data := await reader.read(65536):
-            if requests and self.drop_reply_to and self.drop_reply_to in data:
+            if requests and self._drops_reply_to(data):
                 self.dropped += 1
                 doomed.set()
             if self.delay:
@@ -83,3 +87,8 @@ class Proxy:
             writer.write(data)
             await writer.drain()
         raise ConnectionError("one end is gone")
+
+    def _drops_reply_to(self, data):
+        if self.drop_reply_to and self.drop_reply_to in data:
+            return True
+        return self.drop_share > 0 and self._draw.random() < self.drop_share

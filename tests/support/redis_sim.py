@@ -92,6 +92,7 @@ class Cluster:
             self.primary.attach_replica()
         self.deposed = None
         self.misled = set()
+        self.depositions = 0
         self.misrouted = {}
 
     def server_for(self, pod):
@@ -111,6 +112,7 @@ class Cluster:
     async def depose(self, pods):
         """The replica takes over while the primary still runs, and some pods have not noticed."""
         self.deposed, self.misled = self.primary, {pod for pod in pods if self.sim.rng.random() < 0.5}
+        self.depositions += 1
         self.deposed.link_is_up = False
         self._promote(self.deposed)
         await self.sim.sleep(self.sim.rng.uniform(0.1, 2.0))

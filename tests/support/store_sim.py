@@ -59,7 +59,6 @@ class World:
             elif fault == "cut" and self.replicated:
                 sim.spawn(self.cluster.cut_link())
             elif fault == "depose" and self.replicated:
-                self.history.reads_are_current = False
                 self.history.versions_can_be_lost = True
                 await self.cluster.depose([pod.name for pod in self.pods])
             elif fault == "misroute":
@@ -123,13 +122,18 @@ class World:
         self.broken.append(f"rule 5: {request} was accepted with another payload")
 
     async def look(self, owner):
-        began = self.sim.now
+        """A read that is on record, unless the pod took a server for the primary that no longer was: there it may see
+        a branch that will be lost, under numbers that will come again.
+        """
+        began, depositions = self.sim.now, self.cluster.depositions
         known = max((ack.version for ack in self.history.acknowledged if ack.owner == owner.user), default=0)
+        pod = self.sim.rng.choice(self.pods)
+        misled = pod.name in self.cluster.misled
         try:
-            seen = await self.sim.rng.choice(self.pods).read(owner, known)
+            seen = await pod.read(owner, known)
         except HopeError:
             return
-        if seen:
+        if seen and not misled and depositions == self.cluster.depositions:
             self.history.reads.append(Read(owner.user, seen[0], seen[1], began, known))
 
     async def talker(self):
