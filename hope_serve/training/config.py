@@ -3,68 +3,77 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
+from hope_serve.config import Range, Section
 from hope_serve.model.config import HopeConfig
 
+Share = Annotated[float, Range(0.0, 1.0)]
+Weight = Annotated[float, Range(0.0, 1000.0)]
+Rate = Annotated[float, Range(0.0, 10.0)]
+Size = Annotated[int, Range(1, 2**24)]
+Steps = Annotated[int, Range(1, 10**9)]
 
-class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+
+class DataConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the text is. Documents end with a line that holds only U+001E; paths are relative to the file."""
 
     tokenizer: Path
     train: tuple[Path, ...]
     valid: tuple[Path, ...]
     cache: Path | None = None
-    workers: int = 4
+    workers: Annotated[int, Range(0, 256)] = 4
 
 
-class ScheduleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ScheduleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long and how fast. The run ends at whichever of seconds and steps comes first.
 
     ``text_share``: leading part of the run on plain text alone, before the first episode.
     ``*_from``: the part of the run after which such material joins, as a share of it.
     """
 
-    seconds: float
-    steps: int = 10**9
-    learning_rate: float = 1e-3
-    rate_learning_rate: float = 1e-2
-    final_share: float = 0.05
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    text_share: float = 0.15
-    noise_from: float = 0.3
-    unknown_from: float = 0.4
-    log_every: int = 50
-    evaluate_every: int = 500
+    seconds: Annotated[float, Range(0.0, 1e9)]
+    steps: Steps = 10**9
+    learning_rate: Rate = 1e-3
+    rate_learning_rate: Rate = 1e-2
+    final_share: Share = 0.05
+    warmup_steps: Steps = 100
+    weight_decay: Rate = 0.01
+    clip_norm: Annotated[float, Range(1e-6, 1e6)] = 1.0
+    text_share: Share = 0.15
+    noise_from: Share = 0.3
+    unknown_from: Share = 0.4
+    log_every: Steps = 50
+    evaluate_every: Steps = 500
+    evaluate_episodes: Annotated[int, Range(2, 4096)] = 64
 
 
-class BatchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BatchConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of one step. An episode plan's batch is ``episode_tokens`` over the tokens it teaches."""
 
-    text_rows: int = 24
-    text_tokens: int = 512
-    text_only_rows: int = 64
-    episode_tokens: int = 16384
-    max_episodes: int = 96
+    text_rows: Size = 24
+    text_tokens: Size = 512
+    text_only_rows: Size = 64
+    episode_tokens: Size = 16384
+    max_episodes: Size = 96
 
 
-class LossConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LossConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Weights of the outer loss's parts, each a mean over tokens.
 
     ``unknown``: questions about what was never told, asked with a memory; ``blank``: the same without any.
     """
 
-    answer: float = 1.0
-    taught: float = 0.3
-    text: float = 0.5
-    unknown: float = 0.05
-    blank: float = 0.1
+    answer: Weight = 1.0
+    taught: Weight = 0.3
+    text: Weight = 0.5
+    unknown: Weight = 0.05
+    blank: Weight = 0.1
 
 
-class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrainConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run."""
 
     output: Path
@@ -73,7 +82,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     schedule: ScheduleConfig
     batch: BatchConfig = BatchConfig()
     loss: LossConfig = LossConfig()
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**31)] = 0
     device: str = "auto"
     start_from: Path | None = None
     cuda_graphs: bool = True
@@ -83,6 +92,15 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Read a run from TOML; relative paths are taken from the file's folder.
 
         Raises:
-            ValueError: a key is unknown or a value not allowed.
+            ValueError: a key is unknown or a value not allowed, or a file that it names is not there.
         """
-        return msgspec.toml.decode(path.read_bytes(), type=cls, dec_hook=lambda kind, raw: path.parent / kind(raw))
+        config = msgspec.toml.decode(path.read_bytes(), type=cls, dec_hook=lambda kind, raw: path.parent / kind(raw))
+        data = config.data
+        for key, file in [
+            ("tokenizer", data.tokenizer),
+            *(("train", f) for f in data.train),
+            *(("valid", f) for f in data.valid),
+        ]:
+            if not file.is_file():
+                raise ValueError(f"data.{key}: {file} is not there; write a path from the folder of {path.name}")
+        return config

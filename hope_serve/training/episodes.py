@@ -18,6 +18,7 @@ from hope_serve.training.personas import Fact, PersonaFactory
 T = TypeVar("T")
 
 QUESTION_TOKENS = 40
+MAX_TRIES = 1000
 UNKNOWN_ANSWER = "I do not know that yet."
 # The words around a value are easy; the value, and that there is one, is what has to be remembered.
 VALUE_WEIGHT, PHRASE_WEIGHT = 1.0, 0.3
@@ -158,7 +159,7 @@ class EpisodeBuilder:
         return ids[:tokens]
 
     def _episode(self, plan: Plan) -> _Row:
-        while True:
+        for _ in range(MAX_TRIES):
             told: dict[str, tuple[Fact, int]] = {}
             row = _Row(texts=[], questions=[], weights=[], values=[], ages=[], corrected=[])
             correction = ""
@@ -174,6 +175,10 @@ class EpisodeBuilder:
             if all(len(text) <= stage.tokens + 1 for text, stage in zip(row.texts, plan.stages, strict=True)):
                 self._ask(row, told, correction, plan.num_facts)
                 return row
+        raise ValueError(
+            f"in {MAX_TRIES} tries no facts fitted the tokens of plan {plan.name!r} with a vocabulary of "
+            f"{self._tokenizer.vocab_size}; train a tokenizer with more tokens, on text like this"
+        )
 
     def _taught(self, facts: list[Fact]) -> list[int]:
         text = self._people.monologue(facts)

@@ -15,15 +15,14 @@ from hope_serve.training.personas import PersonaFactory, Split
 from hope_serve.training.stream import unpack
 from hope_serve.training.text import Ids, TextWindows
 
-EPISODES = 64
 WINDOW = 512
 MAX_WINDOWS = 256
 
 
-def held_out_recall(model: HopeModel, tokenizer: Tokenizer, noise: Ids) -> dict[str, float]:
+def held_out_recall(model: HopeModel, tokenizer: Tokenizer, noise: Ids, *, episodes: int) -> dict[str, float]:
     """Recall of every plan on people whose values were never trained on; names are ``recall_<plan>_<group>``.
 
-    ``noise``: ids of the text that comes between a plan's stages.
+    ``noise``: ids of the text that comes between a plan's stages; ``episodes``: of every plan.
     """
     device = model.embedding.device
     windows = TextWindows(noise, tokenizer, seed=1)
@@ -31,7 +30,7 @@ def held_out_recall(model: HopeModel, tokenizer: Tokenizer, noise: Ids) -> dict[
     builder = EpisodeBuilder(tokenizer, people, windows.draw)
     scores: dict[str, float] = {}
     for plan in PLANS:
-        tensors = builder.build(plan, EPISODES).tensors()
+        tensors = builder.build(plan, episodes).tensors()
         shares = recall(model, plan, unpack(plan, [t.to(device) for t in tensors]))
         scores |= {f"recall_{plan.name}_{group}": share for group, share in shares.items()}
     return scores

@@ -6,6 +6,7 @@ import multiprocessing
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -37,11 +38,15 @@ def episodes_in(plan: Plan, config: BatchConfig) -> int:
 
 
 class BatchStream:
-    """An endless stream of batches that follows the run's progress, a number in [0, 1]."""
+    """An endless stream of batches that follows the run's progress, a number in [0, 1].
 
-    def __init__(self, config: TrainConfig, ids: Ids, *, seed: int) -> None:
-        self._progress = multiprocessing.Value("d", 0.0)
-        dataset = _Dataset(config, ids, self._progress, seed)
+    A batch depends on the run's seed, its own number and the progress alone, so that a run which goes on from
+    ``first`` gets what it would have got without a stop.
+    """
+
+    def __init__(self, config: TrainConfig, ids: Ids, *, first: int, progress: float) -> None:
+        self._progress = multiprocessing.Value("d", progress)
+        dataset = _Dataset(config, ids, self._progress, first)
         workers = config.data.workers
         self._loader = DataLoader(dataset, batch_size=None, num_workers=workers, prefetch_factor=2 if workers else None)
 
@@ -75,24 +80,30 @@ def unpack(plan: Plan, tensors: list[Tensor]) -> Episodes:
 class _Dataset(IterableDataset[tuple[int, list[Tensor]]]):
     """Draws batches in a worker; ``index`` -1 marks text alone."""
 
-    def __init__(self, config: TrainConfig, ids: Ids, progress: Any, seed: int) -> None:
-        self._config, self._ids, self._progress, self._seed = config, ids, progress, seed
+    def __init__(self, config: TrainConfig, ids: Ids, progress: Any, first: int) -> None:
+        self._config, self._ids, self._progress, self._first = config, ids, progress, first
 
     def __iter__(self) -> Iterator[tuple[int, list[Tensor]]]:
-        torch.set_num_threads(1)
         info = get_worker_info()
-        seed = self._seed * 1009 + (info.id if info else 0)
+        if info:
+            torch.set_num_threads(1)
+        seed = self._config.seed
         tokenizer = Tokenizer.load(self._config.data.tokenizer)
         windows = TextWindows(self._ids, tokenizer, seed=seed)
         people = PersonaFactory(Split.TRAIN, seed=seed, invented=INVENTED)
         builder = EpisodeBuilder(tokenizer, people, windows.draw)
-        draw = random.Random(seed)  # noqa: S311 - a reproducible draw, nothing secret
-        while True:
-            yield self._batch(builder, windows, draw)
+        # The loader takes one batch of every worker in turn.
+        for number in count(self._first + (info.id if info else 0), info.num_workers if info else 1):
+            windows.reseed(seed, number)
+            people.draw.seed(f"{seed} {number}")
+            yield self._batch(builder, windows, people.draw, number)
 
-    def _batch(self, builder: EpisodeBuilder, windows: TextWindows, draw: random.Random) -> tuple[int, list[Tensor]]:
+    def _batch(
+        self, builder: EpisodeBuilder, windows: TextWindows, draw: random.Random, number: int
+    ) -> tuple[int, list[Tensor]]:
         schedule, sizes = self._config.schedule, self._config.batch
-        progress = self._progress.value
+        # Batches are made ahead of their turn: a run that ends by steps knows how far it will be then.
+        progress = max(self._progress.value, number / schedule.steps)
         alone = progress < schedule.text_share
         rows = sizes.text_only_rows if alone else sizes.text_rows
         text = torch.from_numpy(windows.batch(rows, sizes.text_tokens + 1))

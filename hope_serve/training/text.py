@@ -32,18 +32,22 @@ class TextWindows:
 
     def __init__(self, ids: Ids, tokenizer: Tokenizer, *, seed: int) -> None:
         self._ids, self._doc = ids, tokenizer.doc
-        self._random = np.random.default_rng(seed)
+        self.reseed(seed)
         newlines = [i for i in range(tokenizer.vocab_size) if tokenizer.token_bytes(i).endswith(b"\n")]
         self._lines = np.flatnonzero(np.isin(ids, newlines))
 
+    def reseed(self, *seeds: int) -> None:
+        """Draw from here on as a new object with these seeds would."""
+        self._random = np.random.default_rng(seeds)
+
     def draw(self, tokens: int) -> list[int]:
         """``tokens`` consecutive ids from anywhere."""
-        at = int(self._random.integers(0, len(self._ids) - tokens))
+        at = int(self._starts(1, tokens)[0])
         return [int(i) for i in self._ids[at : at + tokens]]
 
     def batch(self, rows: int, tokens: int) -> npt.NDArray[np.int64]:
         """[rows, tokens] windows; every other one begins like a document, at the start of a line."""
-        starts = self._random.integers(0, len(self._ids) - tokens, rows)
+        starts = self._starts(rows, tokens)
         lines = self._lines[self._lines < len(self._ids) - tokens]
         if len(lines):
             starts[::2] = self._random.choice(lines, len(starts[::2]))
@@ -51,6 +55,11 @@ class TextWindows:
         if len(lines):
             picked[::2, 0] = self._doc
         return picked
+
+    def _starts(self, rows: int, tokens: int) -> npt.NDArray[np.int64]:
+        if len(self._ids) <= tokens:
+            raise ValueError(f"the text has {len(self._ids)} tokens, and a window takes {tokens}; name more text")
+        return self._random.integers(0, len(self._ids) - tokens, rows)
 
 
 def tokenize_files(tokenizer: Tokenizer, paths: tuple[Path, ...], *, cache: Path | None = None) -> Ids:

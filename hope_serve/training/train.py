@@ -6,10 +6,10 @@ import math
 import time
 from pathlib import Path
 
-import msgspec
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hope_serve.model.checkpoint import load_checkpoint, save_checkpoint
@@ -46,6 +46,11 @@ class Trainer:
         torch.set_float32_matmul_precision("high")
         device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer = Tokenizer.load(config.data.tokenizer)
+        if self.tokenizer.vocab_size != config.model.vocab_size:
+            raise ValueError(
+                f"model.vocab_size is {config.model.vocab_size}, but {config.data.tokenizer} has "
+                f"{self.tokenizer.vocab_size} tokens; make them equal"
+            )
         self.model = self._initial_model().to(device).requires_grad_()
         schedule = config.schedule
         self.optimizer = make_optimizer(
@@ -65,7 +70,7 @@ class Trainer:
         """Run until the schedule ends."""
         config, schedule = self.config, self.config.schedule
         ids = tokenize_files(self.tokenizer, config.data.train, cache=config.data.cache)
-        stream = BatchStream(config, ids, seed=config.seed + self.step)
+        stream = BatchStream(config, ids, first=self.step, progress=self.progress)
         capture = config.cuda_graphs and self.model.embedding.is_cuda
         gradient = GradientStep(self.model, config.loss, capture=capture)
         total = torch.zeros(len(PARTS), 2, device=self.model.embedding.device)
@@ -97,7 +102,9 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """Recall on held-out people, and bits per byte on the validation text."""
-        scores = held_out_recall(self.model, self.tokenizer, self._valid)
+        scores = held_out_recall(
+            self.model, self.tokenizer, self._valid, episodes=self.config.schedule.evaluate_episodes
+        )
         scores["valid_bits_per_byte"] = text_bits_per_byte(self.model, self.tokenizer, self._valid)
         record = {"step": float(self.step), "seconds": self.seconds} | scores
         self.log.write(record)
@@ -123,15 +130,22 @@ class Trainer:
         partial = self._state_path.with_suffix(".partial")
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata=meta)
         partial.replace(self._state_path)
-        (self.config.output / "progress.json").write_bytes(msgspec.json.encode(meta))
 
     def _resume(self) -> None:
-        tensors = load_file(self._state_path, device=str(self.model.embedding.device))
-        self.model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+        with safe_open(self._state_path, framework="pt", device=str(self.model.embedding.device)) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (a file, not a mapping)
+            meta = file.metadata()
+        try:
+            self.model.load_state_dict(
+                {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"output: {self._state_path} is of a run with another model; choose another folder, or remove it"
+            ) from error
         for name, parameter in self.model.named_parameters():
             slots = {slot: tensors[f"{slot}.{name}"] for slot in ("step", "exp_avg", "exp_avg_sq")}
             self.optimizer.state[parameter] = slots
-        meta = msgspec.json.decode((self.config.output / "progress.json").read_bytes(), type=dict[str, str])
         self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
 
     def _initial_model(self) -> HopeModel:
