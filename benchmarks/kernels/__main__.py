@@ -15,7 +15,7 @@ import torch
 from triton.errors import TritonError
 
 import benchmarks.kernels as package
-from benchmarks.kernels import cms, cms_checks, cms_sweep, decode, decode_sweep
+from benchmarks.kernels import chunk, cms, cms_checks, cms_sweep, commit, decode, decode_sweep, mlp, precision
 from benchmarks.kernels.bandwidth import measure_bandwidth
 from benchmarks.kernels.bench import TINY, Bench, Mode, Sizes
 from benchmarks.kernels.table import Row, show, write
@@ -23,9 +23,14 @@ from benchmarks.kernels.table import Row, show, write
 Section = Callable[[Bench], list[Row]]
 FIGURES: dict[str, tuple[Section, ...]] = {
     "1": (decode.check_decode, decode.time_decode),
+    "2": (commit.check_commit, commit.time_commit),
+    "3": (chunk.check_chunk, chunk.time_chunk),
+    "4": (mlp.check_mlp, mlp.time_mlp),
     "5": (cms_checks.check_delta, cms.time_decode, cms.time_prefill),
     "6": (cms_checks.check_update, cms.time_sums, cms.time_update),
+    "7": (precision.study_precision,),
 }
+SHAPELESS = ("5", "6", "7")  # figures that don't look at every head size
 SWEEPS: dict[str, tuple[Section, ...]] = {
     "1": (decode_sweep.sweep_decode,),
     "5": (cms_sweep.sweep_decode, cms_sweep.sweep_ragged),
@@ -67,7 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few batches and one head size")
     parser.add_argument("--sweep", action="store_true", help="try the candidates of every block table as well")
     parser.add_argument("--cold", action="store_true", help="don't compile beforehand in processes of their own")
-    parser.add_argument("--warm", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--warm", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes on a CPU, nothing timed, nothing written")
     options = parser.parse_args()
     unknown = sorted(set(filter(None, options.only.split(","))) - set(FIGURES))
@@ -83,17 +88,19 @@ def make_bench(options: argparse.Namespace) -> Bench:
     sizes = Sizes()
     if options.quick:
         sizes = replace(sizes, shapes=sizes.shapes[:1], batches=(64, 256), chunks=sizes.chunks[-1:])
-    if options.warm:
-        return Bench(mode=Mode.WARM, sizes=replace(sizes, layers=1))
+    if options.warm is not None:
+        return Bench(mode=Mode.WARM, sizes=replace(sizes, layers=1, shapes=(sizes.shapes[options.warm],)))
     return Bench(mode=Mode.MEASURE, sizes=sizes, sweep=options.sweep)
 
 
 def warm(chosen: list[str], options: argparse.Namespace) -> None:
-    """Every figure in a process of its own, untimed, so that all kernels are compiled side by side."""
+    """Every figure and head size in a process of its own, untimed, so that all kernels are compiled side by side."""
     passed = ["--quick"] * options.quick
-    command = [sys.executable, "-m", "benchmarks.kernels", "--warm", *passed, "--only"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": os.environ | {"OMP_NUM_THREADS": "2"}}
-    running = [subprocess.Popen([*command, figure], **quiet) for figure in chosen]
+    command = [sys.executable, "-m", "benchmarks.kernels", *passed]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    shapes = range(len(make_bench(options).sizes.shapes))
+    parts = [(figure, shape) for figure in chosen for shape in shapes if not (figure in SHAPELESS and shape)]
+    running = [subprocess.Popen([*command, "--only", figure, "--warm", str(shape)], **quiet) for figure, shape in parts]
     for process in running:
         process.wait()
 

@@ -1,0 +1,109 @@
+"""Figure 4: titans_decode on MLP memories, hidden as wide as the head and twice."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from hope_kernels.titans_commit.mlp_commit import mlp_commit
+from hope_kernels.titans_decode import titans_decode
+from hope_kernels.titans_decode.mlp_op import in_dtype, mlp_decode_slots_reference
+from hope_kernels.titans_decode.mlp_state import MlpState
+
+from benchmarks.kernels.bench import Bench
+from benchmarks.kernels.errors import poison, relative
+from benchmarks.kernels.mlp_data import MlpLayers, MlpShape, mlp_layers
+from benchmarks.kernels.table import Row, at_least
+from benchmarks.kernels.titans_data import BF16, F16, F32
+
+TOLERANCE = 1.2e-2  # outputs are bf16
+
+
+def shapes(bench: Bench) -> list[MlpShape]:
+    """Hidden 1 x and 2 x, fp32 and fp16."""
+    return [
+        MlpShape(heads=heads, size=size, hidden=wide * size, chunk=bench.sizes.chunks[-1], dtype=dtype, ring=F16)
+        for (heads, size), wide, dtype in product(bench.sizes.shapes, (1, 2), (F32, F16))
+    ]
+
+
+def check_mlp(bench: Bench) -> list[Row]:
+    """Outputs and state against fp64: shuffled slots with padding among them, two tokens on one pool."""
+    rows = []
+    for shape in shapes(bench):
+        given, worst = mlp_layers(1, 16, shape), 0.0
+        given.slots[::9] = 0
+        used, state = given.slots > 0, given.states[0]
+        named = {n: t.clone() if n == "position" else t.double() for n, t in state.tensors().items()}
+        exact, wide = MlpState(**named), in_dtype(given.weights[0], torch.float64)
+        rebuild(exact, given, used, wide)
+        for name, tensor in state.tensors().items():
+            tensor[1:] = exact.tensors()[name][1:].to(tensor.dtype)
+        for _ in range(2):
+            x, q = torch.randn(2, 16, shape.heads, shape.size).to(BF16)
+            poison(x)
+            out = titans_decode(x, q, given.weights[0], given.rule, (state,), given.slots)
+            expected = mlp_decode_slots_reference(x.double(), q.double(), wide, given.rule, exact, given.slots)
+            assert not out[~used].any(), "padding got an output"
+            worst = max(worst, relative(out[used], expected[used]), state_error(state, exact))
+        case = f"titans_decode MLP {shape}, outputs and state"
+        rows.append(Row("check", case, None, f"{worst:.1e}", None, "", f"< {TOLERANCE}", worst < TOLERANCE))
+    return rows
+
+
+def rebuild(state: MlpState, given: MlpLayers, used: torch.Tensor, weights: object) -> None:
+    """Rows drawn at random are not what the memories make of k and v; a reference token puts that right."""
+    x = torch.zeros(*given.x.shape[1:], dtype=torch.float64)
+    mlp_decode_slots_reference(x, x + 1, weights, given.rule, state, given.slots)
+    state.position[given.slots[used].long()] -= 1
+
+
+def state_error(state: MlpState, exact: MlpState) -> float:
+    """The worst tensor's, of the rows that mean something."""
+    rows = torch.arange(state.ring_k.shape[2])
+    worst = 0.0
+    for name, tensor in state.tensors().items():
+        wanted = exact.tensors()[name]
+        if name.startswith("ring"):
+            open_rows = int(name in ("ring_u", "ring_a", "ring_e"))
+            there = (rows < exact.position[1:, :, None] - open_rows)[..., None]
+            worst = max(worst, relative(tensor[1:].masked_fill(~there, 0), wanted[1:].masked_fill(~there, 0)))
+        else:
+            worst = max(worst, relative(tensor[1:], wanted[1:]))
+    return worst
+
+
+def time_mlp(bench: Bench) -> list[Row]:
+    """One token of every sequence in all layers, rings half full; then what a commit of all takes."""
+    rows = []
+    for shape, batch in product(shapes(bench), (64, 256) if bench.measures else bench.sizes.batches[-1:]):
+        if batch == 256 and (shape.hidden > shape.size or bench.sizes.shapes[0][1] != shape.size):
+            continue
+        given = mlp_layers(bench.sizes.layers if batch == 64 else max(1, bench.sizes.layers // 4), batch, shape)
+        seconds = bench.replay(lambda g=given: decode_layers(g)) / len(given.states)
+        share = shape.read_bytes(batch) / seconds / bench.read
+        rate = f"{shape.read_bytes(batch) / seconds / 1e12:.2f} TB/s"
+        case = f"titans_decode MLP B={batch} {shape}"
+        rows.append(at_least("4", case, seconds, rate, share, "of read", 0.8 if batch == 64 else None))
+        assert all(state.ring_u[1:].isfinite().all() for state in given.states), "the ring ran away"
+        commit = bench.repeat(lambda g=given, c=shape.chunk: commit_layer(g, c))
+        part = commit / shape.chunk / seconds
+        rows.append(
+            Row("4", f"commit (torch) MLP B={batch} {shape}", commit, f"over {shape.chunk} tokens", part, "of decode")
+        )
+        del given
+        torch.cuda.empty_cache()
+    return rows
+
+
+def decode_layers(given: MlpLayers) -> None:
+    """One token everywhere; the rings are set back to half full first, by one fill for all layers."""
+    given.position.fill_(given.rule.chunk_size // 2)
+    for layer, state in enumerate(given.states):
+        titans_decode(given.x[layer], given.q[layer], given.weights[layer], given.rule, (state,), given.slots)
+
+
+def commit_layer(given: MlpLayers, chunk: int) -> None:
+    """Every ring of one layer, full."""
+    given.states[0].position.fill_(chunk)
+    mlp_commit(given.weights[0], given.rule, given.states[0], given.slots)
