@@ -78,13 +78,7 @@ class Bench:
         if not self.measures:
             call()
             return 1e-3
-        with torch.cuda.stream(torch.cuda.Stream()):
-            call()
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            call()
-        return do_bench(graph.replay, warmup=10, rep=60, return_mode="median") * 1e-3
+        return do_bench(captured(call), warmup=10, rep=60, return_mode="median") * 1e-3
 
     def repeat(self, call: Callable[[], object]) -> float:
         """Median seconds of ``call``, launches included."""
@@ -92,3 +86,15 @@ class Bench:
             call()
             return 1e-3
         return do_bench(call, warmup=10, rep=60, return_mode="median") * 1e-3
+
+
+def captured(call: Callable[[], object]) -> Callable[[], None]:
+    """``call``, which runs once, as a CUDA graph."""
+    torch.cuda.synchronize()
+    with torch.cuda.stream(torch.cuda.Stream()):
+        call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay

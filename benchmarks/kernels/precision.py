@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
 from hope_kernels.pool import weights_in
@@ -12,7 +10,7 @@ from hope_kernels.titans_commit import titans_commit
 from hope_kernels.titans_decode import titans_decode
 from torch import Tensor
 
-from benchmarks.kernels.bench import Bench
+from benchmarks.kernels.bench import Bench, captured
 from benchmarks.kernels.errors import relative
 from benchmarks.kernels.table import Row
 from benchmarks.kernels.titans_data import BF16, F16, F32, linear_weights
@@ -82,22 +80,11 @@ def serve(bench: Bench, x: Tensor, q: Tensor, weights: LinearWeights, rule: Tita
             outputs[t] = titans_decode(given[t], queries[t], weights, rule, (state,))
         titans_commit(state)
 
-    step = captured(one_chunk, state) if bench.measures else one_chunk
+    step = captured(one_chunk) if bench.measures else one_chunk
+    for tensor in state.tensors().values():
+        tensor.zero_()
     for start in range(0, len(x), chunk):
         given.copy_(x[start : start + chunk])
         queries.copy_(q[start : start + chunk])
         step()
     return outputs
-
-
-def captured(call: Callable[[], None], state: LinearState) -> Callable[[], None]:
-    """``call`` as a CUDA graph, and the state as it was: empty."""
-    with torch.cuda.stream(torch.cuda.Stream()):
-        call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    for tensor in state.tensors().values():
-        tensor.zero_()
-    return graph.replay
