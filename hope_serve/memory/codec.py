@@ -107,8 +107,10 @@ class _Sheet:
         self.chunks: list[bytes] = []
 
     def keep(self, base: Manifest, name: str) -> TensorEntry:
-        """The base's tensor as it is."""
+        """The base's tensor as it is; the very same entry when its generations stand where they stood."""
         entry = base.tensors[name]
+        if all(self._position(base.generations[i]) == i for i in {ref.generation for ref in entry.chunks}):
+            return entry
         kept = tuple(self._take_over(base, ref) for ref in entry.chunks)
         return TensorEntry(dtype=entry.dtype, shape=entry.shape, chunks=kept)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from hope_serve.memory.snapshot import Counter, TensorDigest, combine_digests, expected_bytes
@@ -39,7 +41,7 @@ class TensorEntry(msgspec.Struct, frozen=True, array_like=True):
         return TensorDigest(dtype=self.dtype, shape=self.shape, chunks=tuple(chunk.digest for chunk in self.chunks))
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A version's content, without the bytes.
 
     Args:
@@ -63,9 +65,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Bytes of all tensors."""
         return sum(tensor.num_bytes for tensor in self.tensors.values())
 
-    @property
+    @functools.cached_property
     def refs(self) -> Refs:
-        """Every chunk that the version needs."""
+        """Every chunk that the version needs; asked for by each commit while the version is kept."""
         return frozenset(
             (self.generations[chunk.generation], chunk.number)
             for tensor in self.tensors.values()

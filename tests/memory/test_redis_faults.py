@@ -186,6 +186,19 @@ async def test_settings_that_cannot_keep_the_promise_are_refused_by_name(tmp_pat
     server.kill()
 
 
+async def test_a_store_that_falls_silent_at_the_start_is_unavailable_in_time(server):
+    """Whichever question of the start it is that gets no answer."""
+
+    async def falls_silent(questions, use):
+        proxy = await Proxy(server.port).start()
+        proxy.black_hole_after(questions)
+        await ends_at_once(use(f"redis://127.0.0.1:{proxy.port}"))
+        await proxy.close()
+
+    starts = [falls_silent(questions, lambda url: make_store(url).open()) for questions in range(4)]
+    await asyncio.gather(*starts, falls_silent(0, install_functions), falls_silent(1, install_functions))
+
+
 async def test_a_volatile_store_needs_to_be_asked_for(tmp_path):
     server = RedisServer(tmp_path / "server", appendonly="no").start()
     await install_functions(server.url)

@@ -24,6 +24,7 @@ class Proxy:
         self._passable.set()
         self.drop_reply_to = None
         self.drop_share = 0.0
+        self._until_black_hole = None
         self.dropped = 0
 
     @property
@@ -33,6 +34,11 @@ class Proxy:
     @black_hole.setter
     def black_hole(self, deep):
         self._passable.clear() if deep else self._passable.set()
+
+    def black_hole_after(self, count):
+        """Let this many pieces of data through to the server from now on; the next one is the first that is lost."""
+        self.black_hole = False
+        self._until_black_hole = count
 
     async def start(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -79,6 +85,8 @@ class Proxy:
             if requests and self._drops_reply_to(data):
                 self.dropped += 1
                 doomed.set()
+            if requests:
+                self._count_down()
             if self.delay:
                 await asyncio.sleep(self.delay)
             await self._passable.wait()
@@ -87,6 +95,11 @@ class Proxy:
             writer.write(data)
             await writer.drain()
         raise ConnectionError("one end is gone")
+
+    def _count_down(self):
+        if self._until_black_hole is not None:
+            self.black_hole = self._until_black_hole <= 0
+            self._until_black_hole -= 1
 
     def _drops_reply_to(self, data):
         if self.drop_reply_to and self.drop_reply_to in data:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from hope_serve.api import Durability
@@ -26,8 +25,7 @@ async def check_servers(servers: Sequence[Node], address: Address, limits: Limit
     """
     epochs: set[str] = set()
     for server in servers:
-        async with asyncio.timeout(limits.small_seconds):
-            info = await _info(server)
+        info = await _info(server)
         _check_version(server.host, info, address.durability)
         _check_eviction(server.host, info)
         if address.durability is not Durability.VOLATILE:
@@ -74,14 +72,13 @@ async def _check_replica(host: Host, info: dict[str, str], address: Address, lim
         raise _refused(host, f"it has {len(replicas)} replicas, {len(online)} online; replicated_fsync needs just one")
     replica = Node(online[0], address, limits)
     try:
-        async with asyncio.timeout(limits.small_seconds):
-            await _check_disk(replica, await _info(replica))
+        await _check_disk(replica, await _info(replica))
     finally:
         await replica.close()
 
 
 async def _info(node: Node) -> dict[str, str]:
-    reply = (await node.run([("INFO",)]))[0]
+    reply = await node.ask("INFO")
     if isinstance(reply, ReplyError):
         raise named(reply)
     assert isinstance(reply, bytes)
@@ -90,7 +87,7 @@ async def _info(node: Node) -> dict[str, str]:
 
 
 async def _setting(node: Node, name: str) -> str:
-    reply = (await node.run([("CONFIG", "GET", name)]))[0]
+    reply = await node.ask("CONFIG", "GET", name)
     if isinstance(reply, ReplyError):
         raise _refused(
             node.host,

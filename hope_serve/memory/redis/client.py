@@ -37,9 +37,13 @@ class RedisLink:
         return await asyncio.shield(call)
 
     async def servers(self) -> Sequence[Node]:
-        """Every server that holds keys."""
-        async with asyncio.timeout(self._limits.small_seconds):
-            return await self._topology.primaries()
+        """Every server that holds keys. Raises Unavailable."""
+        seconds = self._limits.small_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._topology.primaries()
+        except TimeoutError as error:
+            raise Unavailable(f"the store's servers could not be learned within {seconds} s; try again") from error
 
     async def close(self) -> None:
         """Finish what is under way and disconnect."""

@@ -28,7 +28,7 @@ async def read_epoch(server: Server) -> str:
         Unavailable: no library is installed, or the server does not answer.
         FailedPrecondition: another format of it is.
     """
-    reply = (await server.run([("FCALL_RO", "hs_info", 0)]))[0]
+    reply = await server.ask("FCALL_RO", "hs_info", 0)
     if isinstance(reply, ReplyError):
         raise named(reply)
     assert isinstance(reply, list)
@@ -57,14 +57,14 @@ async def install(servers: Sequence[Server]) -> str:
         )
     epoch = epochs.pop() if epochs else os.urandom(8).hex()
     for server in servers:
-        reply = (await server.run([("FUNCTION", "LOAD", "REPLACE", library_text(epoch))]))[0]
+        reply = await server.ask("FUNCTION", "LOAD", "REPLACE", library_text(epoch))
         if isinstance(reply, ReplyError):
             raise named(reply)
     return epoch
 
 
 async def _installed_epoch(server: Server) -> str | None:
-    reply = (await server.run([("FCALL_RO", "hs_info", 0)]))[0]
+    reply = await server.ask("FCALL_RO", "hs_info", 0)
     if isinstance(reply, ReplyError):
         error = named(reply)
         if error.reason == EMPTIED:

@@ -47,8 +47,6 @@ class Link(Protocol):
 class Server(Protocol):
     """One server of a link."""
 
-    async def run(
-        self, commands: Sequence[Command], *, then: Sequence[Command] = (), bulk: bool = False
-    ) -> list[Reply]:
-        """As ``Link.run``, on this server."""
+    async def ask(self, *command: Argument) -> Reply:
+        """One command's reply. Raises Unavailable."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from redis.backoff import NoBackoff
 
 from hope_serve.errors import Unavailable
 from hope_serve.memory.redis.address import Address, Host
-from hope_serve.memory.redis.link import Command, Reply, ReplyError
+from hope_serve.memory.redis.link import Argument, Command, Reply, ReplyError
 
 # redis-py takes the code off the answers that it has a class for.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -54,6 +55,7 @@ class Node:
 
     def __init__(self, host: Host, address: Address, limits: Limits) -> None:
         self.host = host
+        self._seconds = limits.small_seconds
         self._small = _pool(host, address, limits.small_connections)
         self._bulk = _pool(host, address, limits.bulk_connections)
 
@@ -70,6 +72,17 @@ class Node:
             name, port = self.host
             raise Unavailable(
                 f"the store at {name}:{port} does not answer ({error}); try again with the same request id"
+            ) from error
+
+    async def ask(self, *command: Argument) -> Reply:
+        """One command's reply, within the time of a small call. Raises Unavailable."""
+        name, port = self.host
+        try:
+            async with asyncio.timeout(self._seconds):
+                return (await self.run([command]))[0]
+        except TimeoutError as error:
+            raise Unavailable(
+                f"the store at {name}:{port} did not answer within {self._seconds} s; try again"
             ) from error
 
     async def subscribe(self, channel: str) -> AsyncIterator[str | None]:

@@ -39,7 +39,7 @@ class ErasureNotices:
                 node = (await self._link.servers())[0]
                 async for owner in node.subscribe(layout.ERASED_CHANNEL):
                     self._tell(owner)
-            except (HopeError, TimeoutError) as error:
+            except HopeError as error:
                 _log.warning("erasures are not heard of for now: %s", error)
             await asyncio.sleep(_RETRY_SECONDS)
 
