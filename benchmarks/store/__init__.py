@@ -1,0 +1,1 @@
+"""How fast memories rest in a real Valkey on loopback, and return: one run, one table, one dated file."""
