@@ -7,12 +7,22 @@ from support.redis_storage import RedisStorage
 from support.store_sqlite import SqliteStorage
 
 from hope_serve.memory.keys import new_key, single_key
+from hope_serve.memory.redis.make import install_functions
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory):
     """A server for the tests that leave it as it is. It does not wait for the disk: no test of these kills it."""
     server = RedisServer(tmp_path_factory.mktemp("redis"), appendonly="no").start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def server(tmp_path):
+    """A server for the tests that break it: it waits for the disk."""
+    server = RedisServer(tmp_path / "server").start()
+    await install_functions(server.url)
     yield server
     server.kill()
 

@@ -1,83 +1,25 @@
-"""The failure matrix against a real server: what a fault may cost, and what it must not."""
+"""The failure matrix against a real server: what its troubles may cost, and what they must not."""
 
 import asyncio
-import contextlib
-import time
 
 import pytest
-from support.redis_proxy import Proxy
+from support.redis_patience import comes_back, ends_at_once, opened
 from support.redis_server import RedisServer
-from support.store_memories import ALICE, BOB, MODEL, memory, small, step, tensor, write_versions
+from support.store_memories import ALICE, BOB, MODEL, memory, small, step, write_versions
 
 from hope_serve.api import Durability
 from hope_serve.errors import CorruptMemory, Exhausted, FailedPrecondition, Unavailable
 from hope_serve.memory.redis import staging
 from hope_serve.memory.redis.make import install_functions
 from hope_serve.memory.snapshot import Snapshot
-from hope_serve.memory.store import Committed, Duplicate
+from hope_serve.memory.store import Committed
 from hope_serve.memory.url import make_store
-
-AT_ONCE = 2.0
-"""Seconds within which a call must end while the store is down."""
-RECOVERY = 5.0
-"""Seconds within which a store that is back must be used again."""
-
-
-@pytest.fixture
-async def server(tmp_path):
-    server = RedisServer(tmp_path / "server").start()
-    await install_functions(server.url)
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-async def proxy(server):
-    proxy = await Proxy(server.port).start()
-    yield proxy
-    await proxy.close()
-
-
-@contextlib.asynccontextmanager
-async def opened(port, query=""):
-    store = make_store(f"redis://127.0.0.1:{port}{query}")
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 @pytest.fixture
 async def store(server):
     async with opened(server.port) as store:
         yield store
-
-
-@pytest.fixture
-async def far(proxy):
-    """A store behind the proxy."""
-    async with opened(proxy.port) as store:
-        yield store
-
-
-async def ends_at_once(call, error=Unavailable):
-    began = time.monotonic()
-    with pytest.raises(error) as caught:
-        await call
-    assert time.monotonic() - began < AT_ONCE
-    return caught.value
-
-
-async def comes_back(call):
-    """Repeat a call until it works; fails the test after the time for recovery."""
-    began = time.monotonic()
-    while True:
-        try:
-            return await call()
-        except Unavailable:
-            assert time.monotonic() - began < RECOVERY
-            await asyncio.sleep(0.05)
 
 
 async def test_redis_killed_and_restarted_loses_nothing_acknowledged(server, store):
@@ -186,118 +128,12 @@ async def test_settings_that_cannot_keep_the_promise_are_refused_by_name(tmp_pat
     server.kill()
 
 
-async def test_a_store_that_falls_silent_at_the_start_is_unavailable_in_time(server):
-    """Whichever question of the start it is that gets no answer."""
-
-    async def falls_silent(questions, use):
-        proxy = await Proxy(server.port).start()
-        proxy.black_hole_after(questions)
-        await ends_at_once(use(f"redis://127.0.0.1:{proxy.port}"))
-        await proxy.close()
-
-    starts = [falls_silent(questions, lambda url: make_store(url).open()) for questions in range(4)]
-    await asyncio.gather(*starts, falls_silent(0, install_functions), falls_silent(1, install_functions))
-
-
 async def test_a_volatile_store_needs_to_be_asked_for(tmp_path):
     server = RedisServer(tmp_path / "server", appendonly="no").start()
     await install_functions(server.url)
     async with opened(server.port, "?durability=volatile") as store:
         assert store.durability is Durability.VOLATILE
     server.kill()
-
-
-async def test_a_reply_lost_after_the_commit_is_found_again_by_the_retry(proxy, far, store):
-    for version in range(1, 6):
-        request = step(version - 1, memory(version))
-        proxy.drop_reply_to = b"hs_commit"
-        await ends_at_once(far.commit(ALICE, request))
-        proxy.drop_reply_to = None
-        again = await far.commit(ALICE, request)
-        assert again == Duplicate(version=version, result=request.result)
-    assert proxy.dropped == 5
-    assert (await store.head(ALICE)).version == 5
-
-
-async def test_a_lost_reply_of_every_other_call_is_harmless(proxy, far, store):
-    await write_versions(far, ALICE, 3)
-    for function in (b"hs_find", b"hs_head", b"hs_read", b"hs_versions"):
-        proxy.drop_reply_to = function
-        calls = [far.head(ALICE), far.versions(ALICE), far.find_request(ALICE, "request-1", "d")]
-        await asyncio.gather(*calls, return_exceptions=True)
-    proxy.drop_reply_to = b"hs_erase"
-    await ends_at_once(far.erase(ALICE))
-    proxy.drop_reply_to = None
-    receipt = await far.erase(ALICE)
-    assert receipt.versions_removed == 3
-    assert receipt == await store.erase(ALICE)
-
-
-async def test_reset_connections_are_replaced(proxy, far):
-    await write_versions(far, ALICE, 1)
-    for version in range(2, 5):
-        proxy.reset()
-        outcome = await comes_back(lambda version=version: far.commit(ALICE, step(version - 1, small(version))))
-        assert outcome.version == version
-
-
-async def test_a_reset_in_the_middle_of_a_commit_leaves_all_or_nothing(proxy, far, store):
-    for version in range(1, 8):
-        request = step(version - 1, memory(version))
-        task = asyncio.create_task(far.commit(ALICE, request))
-        await asyncio.sleep(0.002 * version)
-        proxy.reset()
-        await asyncio.gather(task, return_exceptions=True)
-        outcome = await comes_back(lambda request=request: far.commit(ALICE, request))
-        assert outcome.version == version
-        assert (await store.load(ALICE, fingerprint=MODEL)).snapshot.counters == memory(version).counters
-
-
-async def test_a_black_hole_bounds_time_and_calls_under_way(proxy, far):
-    await write_versions(far, ALICE, 1)
-    proxy.black_hole = True
-    results = await asyncio.wait_for(
-        asyncio.gather(*(far.head(ALICE) for _ in range(1000)), return_exceptions=True), AT_ONCE
-    )
-    kinds = [type(result) for result in results]
-    assert set(kinds) == {Unavailable, Exhausted}
-    assert kinds.count(Unavailable) <= 256
-    proxy.black_hole = False
-    assert (await comes_back(lambda: far.head(ALICE))).version == 1
-
-
-async def test_a_slow_store_is_slow_and_right(proxy, far):
-    proxy.delay = 0.05
-    await write_versions(far, ALICE, 3)
-    proxy.delay = 5
-    await ends_at_once(far.head(ALICE))
-    proxy.delay = 0
-    proxy.reset()
-    assert (await comes_back(lambda: far.load(ALICE, fingerprint=MODEL))).version == 3
-
-
-async def test_large_transfers_do_not_stand_before_small_calls(store):
-    big = Snapshot(fingerprint=MODEL, schema=1, tensors={"big": tensor(1, 24 * 2**20)}, counters={})
-    await write_versions(store, BOB, 1)
-    writing = asyncio.create_task(store.commit(ALICE, step(0, big)))
-    heads = 0
-    while not writing.done():
-        assert (await store.head(BOB)).version == 1
-        heads += 1
-    assert isinstance(await writing, Committed)
-    assert heads > 20
-
-
-async def test_a_cancelled_call_does_not_break_the_connection_for_the_next(store):
-    await write_versions(store, ALICE, 1, make=memory)
-    for attempt in range(60):
-        task = asyncio.create_task(store.load(ALICE, fingerprint=MODEL))
-        await asyncio.sleep(attempt * 0.0001)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        assert (await store.head(ALICE)).version == 1
-    assert (await store.load(ALICE, fingerprint=MODEL)).version == 1
 
 
 async def test_staged_chunks_that_vanish_before_the_commit_are_not_acknowledged(server, store, monkeypatch):

@@ -4,7 +4,7 @@ import random
 
 from hope_serve.api import Owner
 from hope_serve.memory.snapshot import CHUNK_BYTES, Snapshot, TensorBytes
-from hope_serve.memory.store import Commit
+from hope_serve.memory.store import Commit, StoredSession
 
 MODEL = "ab" * 32
 OTHER_MODEL = "cd" * 32
@@ -52,3 +52,12 @@ async def write_versions(store, owner, count, *, first=1, make=small):
     for version in range(first, first + count):
         outcome = await store.commit(owner, step(version - 1, make(version)))
         assert outcome.version == version
+
+
+def content(snapshot):
+    """All that a snapshot holds, to compare."""
+    return {name: (t.dtype, t.shape, bytes(t.data)) for name, t in snapshot.tensors.items()}, dict(snapshot.counters)
+
+
+def session(turn, *, base=0, seed=None):
+    return StoredSession(turn=turn, base_version=base, snapshot=memory(seed if seed is not None else turn))
