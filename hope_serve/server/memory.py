@@ -26,6 +26,7 @@ from hope_serve.pb.hope.v1 import memory_pb2
 from hope_serve.pb.hope.v1.memory_pb2_grpc import MemoryServiceServicer
 from hope_serve.server.deadline import deadline_of
 from hope_serve.server.owners import DEFAULT_TENANT, owner_of
+from hope_serve.server.page_token import read_page_token, write_page_token
 from hope_serve.server.prompts import Prompts
 from hope_serve.wire import memory
 from hope_serve.wire.calls import ProbeCall
@@ -59,8 +60,9 @@ class MemoryService(MemoryServiceServicer):
         """Lists the memories of the caller's tenant."""
         size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE_SIZE
         check_range("page_size", size, 1, MAX_PAGE_SIZE)
-        page = await self._memories.list_owners(DEFAULT_TENANT, page_size=size, page_token=request.page_token)
-        return memory.write_page(*page)
+        cursor = read_page_token(request.page_token)
+        lines, cursor = await self._memories.list_owners(DEFAULT_TENANT, page_size=size, page_token=cursor)
+        return memory.write_page(lines, write_page_token(cursor))
 
     async def ListVersions(
         self, request: memory_pb2.ListVersionsRequest, _context: Context

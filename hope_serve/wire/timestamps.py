@@ -13,5 +13,5 @@ def write_time(seconds: float) -> Timestamp | None:
 
 
 def read_time(stamp: Timestamp) -> float:
-    """Unix seconds."""
-    return stamp.ToMicroseconds() / 1e6
+    """Unix seconds; a timestamp outside the calendar is a number outside every range, for its field to refuse."""
+    return (stamp.seconds * 10**6 + stamp.nanos // 1000) / 1e6

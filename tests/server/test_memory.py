@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 
 from hope_serve.api import MemoryChoice, OnMissing, SamplingParams, SessionOutcome
 from hope_serve.errors import NotFound, VersionConflict
+from hope_serve.pb.hope.v1 import memory_pb2
+from hope_serve.pb.hope.v1.memory_pb2_grpc import MemoryServiceStub
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
 
@@ -48,6 +51,18 @@ async def test_memories_are_listed_page_by_page(client):
     for i in range(5):
         await client.adapt(f"user{i}", "tea")
     assert {line.user async for line in client.list_memories(page_size=2)} == {f"user{i}" for i in range(5)}
+
+
+async def test_a_page_token_that_was_made_up_or_cut_is_no_other_page(channel, client):
+    for i in range(3):
+        await client.adapt(f"user{i}", "tea")
+    stub = MemoryServiceStub(channel)
+    first = await stub.ListMemories(memory_pb2.ListMemoriesRequest(page_size=2))
+    second = await stub.ListMemories(memory_pb2.ListMemoriesRequest(page_token=first.next_page_token))
+    assert (len(first.memories), len(second.memories), second.next_page_token) == (2, 1, "")
+    for token in ("x", first.next_page_token[:-1], "." + first.next_page_token, "x" * 5000):
+        with pytest.raises(grpc.aio.AioRpcError, match="page_token"):
+            await stub.ListMemories(memory_pb2.ListMemoriesRequest(page_token=token))
 
 
 async def test_a_deleted_memory_is_gone_with_its_sessions(client, ann):
