@@ -44,14 +44,14 @@ def candidates(shape: Shape, batch: int) -> list[ReadBlocks]:
     size, width = shape.size, shape.dtype.itemsize
     found = {read_blocks(batch * shape.heads, size, width)}
     for tile, columns, warps, stages, deep in product(
-        (2048, 4096, 8192, 16384), (size, size // 2), (1, 2, 4, 8), (2, 3, 4), (1, 2, 4)
+        (2048, 4096, 8192, 16384), (size, 32), (1, 2, 4, 8), (2, 3, 4), (1, 2, 4)
     ):
         rows = tile // (columns * width)
         wide = rows // deep
         spread = tile / (warps * 32 * 16)
         if wide < 2 or rows > size or not 1 <= spread <= 4 or (columns < size and batch > 64):
             continue
-        ring_rows = max(4, min(16, tile // (8 * columns)))
+        ring_rows = 32 if columns < size else max(4, min(16, tile // (8 * columns)))
         found.add(ReadBlocks(wide=wide, deep=deep, columns=columns, ring_rows=ring_rows, stages=stages, warps=warps))
     return sorted(found, key=repr)
 

@@ -76,6 +76,23 @@ def test_without_slots_sequence_b_has_slot_b():
         assert torch.equal(tensor[1:], same.tensors()[name][1:]), name
 
 
+def test_programs_may_share_a_head_by_columns():
+    from hope_kernels.titans_decode.launch import ReadBlocks
+
+    torch.manual_seed(0)
+    rule = TitansRule(chunk_size=8, eta_max=0.3)
+    weights = linear_weights(2, 32, device=DEVICE)
+    state = pool(weights, rule, (3, 0, 7, 1))
+    whole = twin(state)
+    slots = torch.tensor([2, 1, 0, 4, 3], device=DEVICE)
+    x, q = torch.randn(2, 5, 2, 32, device=DEVICE)
+    split = ReadBlocks(wide=4, deep=2, columns=16, ring_rows=4, stages=2, warps=1)
+    out = launch(x, q, weights, rule, state, slots, split)
+    assert relative(out, launch(x, q, weights, rule, whole, slots)) < TOLERANCE[F32]
+    for name, tensor in state.tensors().items():
+        assert relative(tensor[1:], whole.tensors()[name][1:]) < TOLERANCE[F32], name
+
+
 def test_a_full_ring_or_a_slot_that_does_not_exist_gives_nan_and_changes_nothing():
     torch.manual_seed(0)
     rule = TitansRule(chunk_size=4, eta_max=0.3)
@@ -111,7 +128,9 @@ def test_a_pool_may_be_a_slice_of_a_wider_one():
 def good():
     rule = TitansRule(chunk_size=4)
     weights = linear_weights(2, 16)
-    return dict(x=torch.randn(2, 2, 16), q=torch.randn(2, 2, 16), weights=weights, rule=rule, clocks=(pool(weights, rule, (0, 1)),), slots=torch.tensor([1, 2]))  # fmt: skip
+    x, q = torch.randn(2, 2, 2, 16)
+    clocks, slots = (pool(weights, rule, (0, 1)),), torch.tensor([1, 2])
+    return dict(x=x, q=q, weights=weights, rule=rule, clocks=clocks, slots=slots)
 
 
 def change(state, **changes):

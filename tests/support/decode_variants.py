@@ -12,21 +12,21 @@ from hope_kernels.titans_decode.mlp_state import MlpState
 from support.sm90 import variants
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
-LINEAR = [  # H, D, C, matrix, ring, weights, causal
-    (16, 128, 64, F32, F16, BF16, True),
-    (32, 64, 16, F16, F16, F16, True),
-    (16, 128, 64, F32, F32, F32, False),
+LINEAR = [  # B, H, D, C, matrix, ring, weights, causal
+    (256, 16, 128, 64, F32, F16, BF16, True),
+    (256, 32, 64, 16, F16, F16, F16, True),
+    (16, 16, 128, 64, F32, F32, F32, False),
+    (1, 16, 128, 64, F16, F16, BF16, True),
 ]
-MLP = [  # H, D, F, C, matrices, ring, weights, causal
-    (16, 128, 256, 64, F32, F32, BF16, True),
-    (16, 128, 256, 64, F16, F16, BF16, True),
-    (32, 64, 64, 16, F32, F16, F32, True),
-    (16, 128, 128, 64, F32, F32, BF16, False),
+MLP = [  # B, H, D, F, C, matrices, ring, weights, causal
+    (256, 16, 128, 256, 64, F32, F32, BF16, True),
+    (256, 16, 128, 256, 64, F16, F16, BF16, True),
+    (64, 32, 64, 64, 16, F32, F16, F32, True),
+    (64, 16, 128, 128, 64, F32, F32, BF16, False),
 ]
-BATCH = 256
 
 
-def linear(heads, size, chunk, dtype, ring, weights_dtype, causal):
+def linear(batch, heads, size, chunk, dtype, ring, weights_dtype, causal):
     empty = lambda *shape: torch.empty(*shape, dtype=weights_dtype)
     weights = LinearWeights(
         key=empty(heads, size, size),
@@ -36,12 +36,12 @@ def linear(heads, size, chunk, dtype, ring, weights_dtype, causal):
         gate_bias=empty(heads, 2),
     )
     state = LinearState.fresh(3, weights, chunk, dtype=dtype, ring_dtype=ring)
-    x, slots = torch.empty(BATCH, heads, size, dtype=BF16), torch.zeros(BATCH, dtype=torch.int32)
+    x, slots = torch.empty(batch, heads, size, dtype=BF16), torch.zeros(batch, dtype=torch.int32)
     rule = TitansRule(chunk_size=chunk, causal=causal)
     return variants(lambda: launch_decode(x, x, weights, rule, state, slots))
 
 
-def mlp(heads, size, hidden, chunk, dtype, ring, weights_dtype, causal):
+def mlp(batch, heads, size, hidden, chunk, dtype, ring, weights_dtype, causal):
     empty = lambda *shape: torch.empty(*shape, dtype=weights_dtype)
     weights = MlpWeights(
         inner=empty(heads, 5, hidden, size),
@@ -50,7 +50,7 @@ def mlp(heads, size, hidden, chunk, dtype, ring, weights_dtype, causal):
         gate_bias=empty(heads, 2),
     )
     state = MlpState.fresh(3, weights, chunk, dtype=dtype, ring_dtype=ring)
-    x, slots = torch.empty(BATCH, heads, size, dtype=BF16), torch.zeros(BATCH, dtype=torch.int32)
+    x, slots = torch.empty(batch, heads, size, dtype=BF16), torch.zeros(batch, dtype=torch.int32)
     rule = TitansRule(chunk_size=chunk, causal=causal)
     return variants(lambda: launch_mlp_decode(x, x, weights, rule, state, slots))
 

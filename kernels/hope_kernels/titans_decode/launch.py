@@ -12,10 +12,12 @@ from hope_kernels.layout import LinearState, LinearWeights, TitansRule
 from hope_kernels.titans_decode.project_kernel import project_kernel
 from hope_kernels.titans_decode.read_kernel import read_kernel
 
+FEW = 256  # programs: less than two for each multiprocessor
+
 
 @dataclass(frozen=True)
 class ReadBlocks:
-    """Block shape of the read: a tile is [wide, deep, columns]."""
+    """Block shape of the read: a tile is [wide, deep, columns], and ring_rows of the ring are taken at a time."""
 
     wide: int
     deep: int
@@ -26,8 +28,12 @@ class ReadBlocks:
 
 
 def read_blocks(programs: int, size: int, element_bytes: int) -> ReadBlocks:
-    """The table. ``programs``: sequences times heads; ``size``: D; ``element_bytes`` of the matrix."""
-    del programs
+    """The table. ``programs``: sequences times heads; ``size``: D; ``element_bytes`` of the matrix.
+
+    Few heads are spread over the card by columns; many keep whole rows.
+    """
+    if programs <= FEW and size > 32:
+        return ReadBlocks(wide=size // 4, deep=2, columns=32, ring_rows=32, stages=3, warps=4)
     wide = max(2, 512 // (size * element_bytes)) * 4
     return ReadBlocks(wide=min(wide, size // 2), deep=2, columns=size, ring_rows=8, stages=3, warps=4)
 
@@ -49,7 +55,7 @@ def launch_decode(
     """``titans_decode`` on the kernels; arguments have been checked."""
     batch, heads, size = x.shape
     x, q = x.contiguous(), q.contiguous()
-    seen = torch.empty(2, batch, heads, size, dtype=torch.float32, device=x.device)
+    seen = torch.empty(3, batch, heads, size, dtype=torch.float32, device=x.device)
     out = torch.empty_like(x)
     blocks = blocks or read_blocks(batch * heads, size, state.matrix.element_size())
     shape = {"H": heads, "D": size, "C": rule.chunk_size, "HAS_SLOTS": slots is not None}

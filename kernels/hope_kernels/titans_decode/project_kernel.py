@@ -46,6 +46,7 @@ def dot_parts(rows_ptr, head, there, weight_ptr, D: tl.constexpr, PART: tl.const
 def project_kernel(
     seen_x_ptr,
     seen_q_ptr,
+    closed_ptr,
     slots_ptr,
     key_ptr,
     value_ptr,
@@ -72,7 +73,7 @@ def project_kernel(
     SPLIT: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    """One program a (ROWS of the batch, head, half of the work): 0 appends to the rings, 1 writes the output."""
+    """One program a (ROWS of the batch, head, half of the work): 0 closes a ring's row and appends one, 1 is the output."""
     h = tl.program_id(1)
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, D)
@@ -120,6 +121,9 @@ def project_kernel(
         alpha = alpha_min + (1.0 - alpha_min) * tl.sigmoid(tl.sum(seen_x * gate_alpha[None, :], 1) + bias_alpha)
         opened = eta[:, None] * (tl.exp(decay)[:, None] * k + k - v)
         row = slot[:, None] * ring_stride + (h * C + n[:, None]) * D + d[None, :]
+        opened_before = (there & (n > 0))[:, None]
+        closed = tl.load(closed_ptr + block, mask=opened_before, other=0.0)
+        tl.store(ring_w_ptr + row - D, closed.to(ring_w_ptr.dtype.element_ty), mask=opened_before)
         tl.store(ring_k_ptr + row, k.to(ring_k_ptr.dtype.element_ty), mask=there[:, None])
         tl.store(ring_w_ptr + row, opened.to(ring_w_ptr.dtype.element_ty), mask=there[:, None])
         tl.store(gate_at, eta, mask=there)

@@ -21,6 +21,7 @@ def read_kernel(
     position_ptr,
     seen_x_ptr,
     seen_q_ptr,
+    closed_ptr,
     matrix_stride,
     ring_stride,
     gate_stride,
@@ -38,11 +39,12 @@ def read_kernel(
     STAGES: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    """seen_x = x + x M and seen_q = M_t-1 applied to the normed q, fp32 [B, H, D]; closes the ring's open row.
+    """seen_x = x + x M, seen_q = M_t-1 applied to the normed q, and the ring's open row, closed; fp32 [B, H, D].
 
-    One program a (sequence, head, COLUMNS of the output). A tile of the matrix is [WIDE, DEEP, COLUMNS], rows
-    counted WIDE first, so that the sums over DEEP stay in a thread's registers. A sequence in the null slot gets
-    zeros; one whose slot does not exist, or whose ring is full, gets NaN and changes nothing.
+    One program a (sequence, head, COLUMNS of the output); each reads the whole open row, so none may change it.
+    A tile of the matrix is [WIDE, DEEP, COLUMNS], rows counted WIDE first, so that the sums over DEEP stay in a
+    thread's registers. A sequence in the null slot gets zeros; one whose slot does not exist, or whose ring is full,
+    gets NaN and changes nothing.
     """
     if OVERLAP:
         gdc_launch_dependents()
@@ -111,7 +113,8 @@ def read_kernel(
         p = tl.load(ring_w_ptr + open_row + cols).to(tl.float32)
         k_cols = tl.load(ring_k_ptr + open_row + cols).to(tl.float32)
         w = tl.sum(sum_p, 0) + p - eta * (tl.exp(decay_before) * k_cols + mixed_k)
-        tl.store(ring_w_ptr + open_row + cols, w.to(ring_w_ptr.dtype.element_ty))
+        w = w.to(ring_w_ptr.dtype.element_ty).to(tl.float32)
+        tl.store(closed_ptr + sequence_head * D + cols, w)
         if CAUSAL:
             seen_q = tl.exp(decay) * seen_q - mixed_q - tl.sum(k * q) * w
     scale = 1.0 / tl.maximum(tl.sqrt(tl.sum(q * q)), 1e-12)
