@@ -15,10 +15,10 @@ from benchmarks.kernels.titans_data import Layers, Shape, layers
 
 
 def sweep_decode(bench: Bench) -> list[Row]:
-    """Every candidate at every batch, best first; the table's own choice is among them."""
+    """Every candidate at every batch, best first, for the first head size; the table's own choice is among them."""
     rows = []
     for batch, shape in product(bench.sizes.batches, shapes(bench, bench.sizes.chunks[-1])):
-        if shape.ring.itemsize == 2:
+        if shape.ring.itemsize == 2 and shape.size == bench.sizes.shapes[0][1]:
             rows += sweep_batch(bench, batch, shape)
             torch.cuda.empty_cache()
     return rows
@@ -40,12 +40,10 @@ def sweep_batch(bench: Bench, batch: int, shape: Shape) -> list[Row]:
 
 
 def candidates(shape: Shape, batch: int) -> list[ReadBlocks]:
-    """Tiles of 2 to 16 KiB, whole rows or parts of them, with few stages or many."""
+    """Tiles of 4 to 16 KiB, whole rows or parts of them, with few stages or many."""
     size, width = shape.size, shape.dtype.itemsize
     found = {read_blocks(batch * shape.heads, size, width)}
-    for tile, columns, warps, stages, deep in product(
-        (2048, 4096, 8192, 16384), (size, 32), (1, 2, 4, 8), (2, 3, 4), (1, 2, 4)
-    ):
+    for tile, columns, warps, stages, deep in product((4096, 8192, 16384), (size, 32), (2, 4, 8), (3, 4), (2, 4)):
         rows = tile // (columns * width)
         wide = rows // deep
         spread = tile / (warps * 32 * 16)

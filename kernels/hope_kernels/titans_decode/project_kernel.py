@@ -73,7 +73,7 @@ def project_kernel(
     SPLIT: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    """One program a (ROWS of the batch, head, half of the work): 0 closes a ring's row and appends one, 1 is the output."""
+    """One program a (ROWS of the batch, head, half of the work): 0 closes a ring's row and appends one, 1 reads."""
     h = tl.program_id(1)
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, D)
