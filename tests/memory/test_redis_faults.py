@@ -6,6 +6,7 @@ import pytest
 from support.redis_patience import comes_back, ends_at_once, opened
 from support.redis_server import RedisServer
 from support.store_memories import ALICE, BOB, MODEL, memory, small, step, write_versions
+from support.store_victims import Victim, check
 
 from hope_serve.api import Durability
 from hope_serve.errors import CorruptMemory, Exhausted, FailedPrecondition, Unavailable
@@ -184,3 +185,18 @@ async def test_a_failover_that_lost_a_version_is_a_conflict_and_an_alarm(server,
     assert outcome.head.version == 2
     assert "version_regression" in caplog.text
     assert (await store.load(ALICE, fingerprint=MODEL)).version == 2
+
+
+async def test_a_paused_pod_that_resumes_neither_overwrites_nor_repeats(server):
+    """What it had computed when it was stopped belongs to versions that others have passed meanwhile."""
+    pods = [Victim(server.url, name) for name in ("paused", "busy")]
+    for pod in pods:
+        pod.start()
+        pod.wait_for_work()
+    for seconds in (0.05, 0.2, 0.4):
+        await pods[0].pause(seconds)
+        await asyncio.sleep(0.1)
+    for pod in pods:
+        pod.kill()
+    assert all(pod.acknowledged for pod in pods)
+    await check(server.url, pods)

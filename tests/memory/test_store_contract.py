@@ -106,6 +106,19 @@ async def test_a_commit_on_a_passed_version_is_a_conflict_and_changes_nothing(st
     assert content((await other.load(ALICE, fingerprint=MODEL)).snapshot) == content(small(2))
 
 
+async def test_an_equal_number_with_another_mark_is_another_version(storage, store):
+    first = await store.commit(ALICE, step(0, small(1)))
+    assert first.mark
+    assert first.mark == (await store.head(ALICE)).mark == (await store.load(ALICE, fingerprint=MODEL)).mark
+    for pod in (store, await storage.store()):
+        outcome = await pod.commit(ALICE, step(1, small(2), request_id="x", base_mark="of a version that was lost"))
+        assert isinstance(outcome, Conflict)
+        assert outcome.head.mark == first.mark
+    second = await store.commit(ALICE, step(1, small(2), request_id="x", base_mark=first.mark))
+    assert isinstance(second, Committed)
+    assert second.mark not in ("", first.mark)
+
+
 async def test_a_commit_on_a_version_that_does_not_exist_yet_is_a_conflict(store):
     outcome = await store.commit(ALICE, step(4, small(1)))
     assert isinstance(outcome, Conflict)

@@ -118,11 +118,26 @@ async def test_a_replayed_older_version_is_detected(storage, store, kind):
     assert not await loads(store, ALICE)
 
 
+async def test_a_replayed_chunk_of_an_older_version_is_detected(storage, store):
+    await write_versions(store, ALICE, 3, make=memory)
+    chunks = await storage.spots("chunks", index_of(store, ALICE))
+    newest = [spot for spot in chunks if spot.row[1].startswith("3-")]
+    for version in (1, 2):
+        older = [spot for spot in chunks if spot.row[1].startswith(f"{version}-")]
+        for spot, source in zip(newest, older, strict=True):
+            original = await storage.get(spot)
+            await storage.put(spot, await storage.get(source))
+            assert not await loads(store, ALICE), (spot, source)
+            assert await loads(store, ALICE, version)
+            await storage.put(spot, original)
+    assert await loads(store, ALICE)
+
+
 async def test_a_replayed_older_head_is_detected(storage, store):
     await write_versions(store, ALICE, 2)
     index = index_of(store, ALICE)
     seal = (await storage.spots("head_seal", index))[0]
-    fields = ("version", "tomb", "num_bytes", "updated_at")
+    fields = ("version", "tomb", "num_bytes", "updated_at", "mark")
     before = dict(zip(fields, await storage.head(index), strict=True)), await storage.get(seal)
     await write_versions(store, ALICE, 1, first=3)
     for field, value in before[0].items():
@@ -134,7 +149,8 @@ async def test_a_replayed_older_head_is_detected(storage, store):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("version", 2), ("version", 4), ("tomb", 3), ("num_bytes", 1), ("updated_at", 1.5)]
+    ("field", "value"),
+    [("version", 2), ("version", 4), ("tomb", 3), ("num_bytes", 1), ("updated_at", 1.5), ("mark", "0011")],
 )
 async def test_an_edited_head_is_detected(storage, store, field, value):
     await write_versions(store, ALICE, 3)

@@ -13,7 +13,7 @@ _HASHES = {
     "data_key": ("m", "key"),
     "head_seal": ("m", "seal"),
 }
-_HEAD_FIELDS = {"version": "ver", "tomb": "tomb", "num_bytes": "bytes", "updated_at": "upd"}
+_HEAD_FIELDS = {"version": "ver", "tomb": "tomb", "num_bytes": "bytes", "updated_at": "upd", "mark": "mark"}
 
 
 class RedisStorage:
@@ -77,10 +77,10 @@ class RedisStorage:
     async def head(self, owner):
         """The head's readable fields."""
         values = self._client.hmget(f"hs:{{{owner}}}:m", list(_HEAD_FIELDS.values()))
-        return int(values[0]), int(values[1]), int(values[2]), float(values[3])
+        return int(values[0]), int(values[1]), int(values[2]), float(values[3]), values[4].decode()
 
     async def put_head(self, owner, field, value):
-        self._client.hset(f"hs:{{{owner}}}:m", _HEAD_FIELDS[field], repr(value))
+        self._client.hset(f"hs:{{{owner}}}:m", _HEAD_FIELDS[field], str(value))
 
     async def everything(self):
         """Every stored byte, and every key."""

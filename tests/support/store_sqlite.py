@@ -82,7 +82,7 @@ class SqliteStorage:
         """The head's readable fields."""
         with self._connect() as connection:
             return connection.execute(
-                "SELECT version, tomb, num_bytes, updated_at FROM owners WHERE owner = ?", (owner,)
+                "SELECT version, tomb, num_bytes, updated_at, mark FROM owners WHERE owner = ?", (owner,)
             ).fetchone()
 
     async def put_head(self, owner, field, value):
