@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hope_serve.api import Durability, ErasureReceipt, MemorySummary, Owner, VersionReport
+from hope_serve.memory.audit import Action, AuditEvent
 from hope_serve.memory.backend import Backend
 from hope_serve.memory.erasing import Eraser
 from hope_serve.memory.history import History
@@ -38,6 +39,7 @@ class SealedStore:
 
     def __init__(self, backend: Backend, keys: KeyRing, options: StoreOptions) -> None:
         self._backend = backend
+        self._options = options
         self._owners = Owners(backend, keys)
         self._reader = Reader(backend, self._owners)
         self._writer = Writer(backend, self._owners, self._reader, options)
@@ -121,6 +123,20 @@ class SealedStore:
             if exists(row.head)
         )
         return summaries, rows[-1].cursor if len(rows) == page_size else ""
+
+    def record_export(self, owner: Owner, memory: StoredMemory) -> None:
+        """Put on record that a version's content is handed out."""
+        self._options.audit.record(
+            AuditEvent(
+                time=self._options.clock(),
+                action=Action.EXPORT,
+                owner=self.owner_key(owner),
+                tenant=self._owners.index.tenant(owner.tenant),
+                version=memory.version,
+                num_bytes=memory.snapshot.num_bytes,
+                digest=memory.state_digest,
+            )
+        )
 
     def owner_key(self, owner: Owner) -> str:
         """The name that ``on_erased`` calls the owner by."""

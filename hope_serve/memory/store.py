@@ -213,6 +213,10 @@ class MemoryStore(Protocol):
         """A page of the tenant's memories, and the token of the next page ("" at the end)."""
         ...
 
+    def record_export(self, owner: Owner, memory: StoredMemory) -> None:
+        """Put on record that a version's content is handed out."""
+        ...
+
     def owner_key(self, owner: Owner) -> str:
         """The name that ``on_erased`` calls the owner by. Only once opened."""
         ...

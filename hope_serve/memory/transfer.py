@@ -54,6 +54,7 @@ async def export_memory(
     """
     stored = await store.load(owner, fingerprint=fingerprint, version=version)
     sources = (await store.describe(owner, stored.version)).sources
+    store.record_export(owner, stored)
     memory = Portable(snapshot=stored.snapshot, sources=sources, version=stored.version, exported_at=time.time())
     async for piece in write_portable(memory, passphrase):
         yield piece

@@ -127,10 +127,11 @@ async def test_changes_are_put_on_record_without_names(open_server, tmp_path):
     async with open_server(audit_log=str(tmp_path / "audit.jsonl")) as server, connect(server) as client:
         await client.adapt("ann", TEXT)
         await client.fork_memory("ann", "bob")
+        assert b"".join([piece async for piece in client.export_memory("bob")])
         await client.delete_memory("ann")
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert [(line["action"], line["kind"]) for line in lines] == [
-        ("commit", "adapt"), ("commit", "fork"), ("erase", "")
+        ("commit", "adapt"), ("commit", "fork"), ("export", ""), ("erase", "")
     ]  # fmt: skip
     assert not any(name in (tmp_path / "audit.jsonl").read_text() for name in ("ann", "bob"))
     with pytest.raises(ConfigError, match=r"memory\.audit_log.*choose"):
