@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hope_kernels.layout import LinearState
+from hope_kernels.pool import in_use, put, take, working_dtype
 
 
 def close_open_row(state: LinearState, read: Tensor | None = None) -> LinearState:
@@ -58,3 +59,12 @@ def titans_commit_reference(state: LinearState) -> LinearState:
         ring_gate=torch.zeros_like(state.ring_gate),
         position=torch.zeros_like(state.position),
     )
+
+
+def titans_commit_slots_reference(state: LinearState, slots: Tensor | None) -> None:
+    """Commit those of ``slots`` whose ring is full, in place; arguments as ``titans_commit``."""
+    count = len(state.matrix) if slots is None else len(slots)
+    _, used = in_use(slots, count, state.matrix)
+    full = used[state.position[used, 0] == state.ring_k.shape[2]]
+    if len(full):
+        put(state, full, titans_commit_reference(take(state, full, working_dtype(state.matrix))))
