@@ -8,7 +8,7 @@ from support.store_victims import Victim, check
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("kills", [20, pytest.param(400, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [12, pytest.param(400, marks=pytest.mark.nightly)])
 async def test_killed_writers_lose_no_acknowledged_commit_and_apply_none_twice(tmp_path, kills):
     url = f"sqlite://{tmp_path}/memories.db"
     rng = random.Random()
