@@ -15,7 +15,18 @@ import torch
 from triton.errors import TritonError
 
 import benchmarks.kernels as package
-from benchmarks.kernels import chunk, cms, cms_checks, cms_sweep, commit, decode, decode_sweep, mlp, precision
+from benchmarks.kernels import (
+    chunk,
+    cms,
+    cms_checks,
+    cms_sweep,
+    commit,
+    decode,
+    decode_sweep,
+    mlp,
+    mlp_sweep,
+    precision,
+)
 from benchmarks.kernels.bandwidth import measure_bandwidth
 from benchmarks.kernels.bench import TINY, Bench, Mode, Sizes
 from benchmarks.kernels.table import Row, show, write
@@ -33,6 +44,7 @@ FIGURES: dict[str, tuple[Section, ...]] = {
 SHAPELESS = ("5", "6", "7")  # figures that don't look at every head size
 SWEEPS: dict[str, tuple[Section, ...]] = {
     "1": (decode_sweep.sweep_decode,),
+    "4": (mlp_sweep.sweep_mlp,),
     "5": (cms_sweep.sweep_decode, cms_sweep.sweep_ragged),
     "6": (cms_sweep.sweep_update,),
 }
@@ -43,6 +55,7 @@ def main() -> int:
     options = parse()
     bench = make_bench(options)
     torch.set_default_device(bench.device)
+    torch.manual_seed(0)
     chosen = options.only.split(",") if options.only else list(FIGURES)
     began = time.perf_counter()
     if bench.measures and not options.cold:
