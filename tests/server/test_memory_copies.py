@@ -1,4 +1,4 @@
-"""Memories that are copied, sent away, taken in, judged and brought near, through a real client."""
+"""Memories that are copied, sent away, taken in and brought near, through a real client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from support.server_running import connect
 
 from hope_serve.api import SamplingParams
-from hope_serve.client import Message, ProbeCall
 from hope_serve.errors import (
     CorruptMemory,
     Exhausted,
@@ -25,6 +24,7 @@ from hope_serve.errors import (
 from hope_serve.memory.portable import Portable, write_portable
 from hope_serve.memory.snapshot import Snapshot, TensorBytes
 from hope_serve.pb.hope.v1 import memory_pb2
+from hope_serve.pb.hope.v1.memory_pb2_grpc import MemoryServiceStub
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
 LESSON = "My dog is called Biscuit. " * 12
@@ -150,58 +150,6 @@ async def test_an_import_says_first_whose_it_is_and_does_not_stall(channel, clie
     await client.generate("the server lives")
 
 
-async def test_an_evaluation_weighs_texts_by_the_plain_model_and_by_each_version(client, ann):
-    probes = [
-        "My dog is called Biscuit.",
-        ProbeCall(prompt="My dog is called", continuation=" Biscuit."),
-        ProbeCall(prompt=[Message(role="user", text="My dog?")], continuation=[50, 60]),
-    ]
-    plain, first, second = await client.evaluate_memory("ann", probes, versions=[1, 2])
-    assert [part.version for part in (plain, first, second)] == [0, 1, 2]
-    assert first.nll != plain.nll != second.nll
-    for part in (plain, first, second):
-        assert len(part.scores) == 3
-        assert part.num_tokens == sum(len(score.token_logprobs) for score in part.scores)
-        assert part.nll == pytest.approx(-sum(score.logprob for score in part.scores) / part.num_tokens)
-    scored = await client.score("My dog is called", [" Biscuit."], user_id="ann")
-    assert second.scores[1].logprob == pytest.approx(scored[0].logprob, abs=1e-4)
-    assert [part.version for part in await client.evaluate_memory("ann", ["tea"])] == [0, 2]
-
-
-async def test_what_a_memory_learned_is_likelier_with_it_than_without(client):
-    for i in range(6):
-        await client.adapt("ann", LESSON, request_id=str(i))
-    plain, taught = await client.evaluate_memory("ann", [LESSON])
-    assert taught.nll < plain.nll
-
-
-@pytest.mark.parametrize(
-    ("probes", "versions", "said"),
-    [
-        ([], [], r"probes \(count\).*0.*\[1, 256\]"),
-        (["x"] * 257, [], r"probes \(count\).*257"),
-        ([""], [], r"probes\[0\].continuation.*empty"),
-        (["x", ProbeCall(prompt=[], continuation="x")], [], r"probes\[1\]"),
-        (["x", ProbeCall(continuation=[10**6])], [], r"probes\[1\].*1000000"),
-        (["x"], [0], r"versions\[0\].*0 is outside \[1"),
-        (["x"], list(range(1, 10)), r"versions \(count\).*9"),
-        (["x"], [1, 1], "twice"),
-        (["tea " * 3000], [], r"probes\[0\].continuations.*limit of 2048"),
-    ],
-    ids=range(9),
-)
-async def test_bad_probes_are_refused_by_their_place(client, ann, probes, versions, said):
-    with pytest.raises(InvalidRequest, match=said):
-        await client.evaluate_memory("ann", probes, versions=versions)
-
-
-async def test_an_evaluation_needs_the_versions_it_names(client, ann):
-    with pytest.raises(NotFound):
-        await client.evaluate_memory("ann", ["x"], versions=[7])
-    with pytest.raises(NotFound):
-        await client.evaluate_memory("nobody", ["x"])
-
-
 async def test_a_warm_memory_is_not_fetched_again(open_server):
     async with open_server() as server, connect(server) as client:
         version = (await client.adapt("ann", LESSON)).version
@@ -217,6 +165,49 @@ async def test_a_warm_memory_is_not_fetched_again(open_server):
             await client.warm_memory("ann", min_version=9)
         with pytest.raises(InvalidRequest, match="min_version"):
             await client.warm_memory("ann", min_version=0)
+
+
+BAD = (
+    ("ForkMemory", {"user_id": "ann", "target_user_id": "bob"}, "request_id"),
+    ("ForkMemory", {"user_id": "ann", "target_user_id": "bob", "request_id": "x" * 65}, "request_id.*64"),
+    ("ForkMemory", {"user_id": "ann", "request_id": "r"}, "target_user_id"),
+    ("ForkMemory", {"user_id": "ann", "target_user_id": "b\0b", "request_id": "r"}, "target_user_id.*unprintable"),
+    ("ForkMemory", {"target_user_id": "bob", "request_id": "r"}, "user_id"),
+    ("ForkMemory", {"user_id": "ann", "target_user_id": "bob", "request_id": "r", "version": -1}, "version.*-1"),
+    ("EvaluateMemory", {"probes": [{"continuation": {"text": "x"}}]}, "user_id"),
+    ("EvaluateMemory", {"user_id": "ann", "probes": [{}]}, r"probes\[0\].continuation.content.*nothing is set"),
+    ("ExportMemory", {}, "user_id"),
+    ("ExportMemory", {"user_id": "ann", "version": 0}, "version.*0"),
+    ("ExportMemory", {"user_id": "ann", "passphrase": ""}, "passphrase.*0"),
+    ("ExportMemory", {"user_id": "ann", "passphrase": "x" * 1025}, "passphrase.*1025"),
+    ("ImportMemory", {"start": {"user_id": "bob"}}, "start.request_id"),
+    ("ImportMemory", {"start": {"request_id": "r"}}, "user_id"),
+    ("ImportMemory", {"start": {"user_id": "bob", "request_id": "r", "passphrase": "x"}}, "passphrase"),
+    ("WarmMemory", {}, "user_id"),
+    ("WarmMemory", {"user_id": "ann", "min_version": 2**62 + 1}, "min_version"),
+)
+
+
+async def test_bad_fields_are_named_and_the_next_good_call_is_served(channel, client):
+    await client.adapt("ann", LESSON)
+    stub = MemoryServiceStub(channel)
+    for method, fields, said in BAD:
+        request = getattr(memory_pb2, f"{method}Request")(**fields)
+        call = getattr(stub, method)(iter([request]) if method == "ImportMemory" else request)
+        with pytest.raises(grpc.aio.AioRpcError, match=said) as refused:
+            await (call.read() if method == "ExportMemory" else call)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (await client.warm_memory("ann")).version == 1
+
+
+async def test_streamed_calls_are_counted_like_all_others(client, server, ann):
+    await client.import_memory("bob", [await exported(client)])
+    with pytest.raises(CorruptMemory):
+        await client.import_memory("carl", [b"nothing of ours"])
+    registry = server.engine.memories._metrics.registry
+    for method, code in (("ExportMemory", "OK"), ("ImportMemory", "OK"), ("ImportMemory", "DATA_LOSS")):
+        labels = {"method": method, "code": code, "finish_reason": "none"}
+        assert registry.get_sample_value("hope_requests_total", labels) == 1
 
 
 def _restored(server):
