@@ -7,6 +7,7 @@ import os
 import signal
 
 import pytest
+from support.server_running import connect
 
 from hope_serve.api import Delta, Ended, Learn, SamplingParams
 from hope_serve.cli.server_process import ServerProcess
@@ -33,7 +34,7 @@ def start(checkpoint_folder, tmp_path):
     return started
 
 
-async def test_a_terminated_server_finishes_what_it_began_and_learns_it(start):
+async def test_a_terminated_server_finishes_what_it_began_and_learns_it(start, open_server):
     with start() as server:
         async with AsyncHopeClient(server.target, AT_ONCE) as client:
             turn = [Message(role="user", text="My dog is called Biscuit. " * 10)]
@@ -46,9 +47,8 @@ async def test_a_terminated_server_finishes_what_it_began_and_learns_it(start):
         assert sum(len(event.token_ids) for event in events if isinstance(event, Delta)) == LONG.max_tokens
         assert isinstance(events[-1], Ended)
         assert await asyncio.to_thread(server.wait) == 0
-    with start() as server:
-        async with AsyncHopeClient(server.target, AT_ONCE) as client:
-            assert [version.request_id for version in await client.list_versions("ann")] == ["last.learn"]
+    async with open_server() as restarted, connect(restarted) as client:
+        assert [version.request_id for version in await client.list_versions("ann")] == ["last.learn"]
 
 
 async def test_a_second_signal_ends_a_server_at_once(start):
