@@ -171,6 +171,7 @@ class MetricsServer:
     def __init__(self, metrics: Metrics, host: str, port: int) -> None:
         self._server, self._thread = start_http_server(port, host, metrics.registry)
         self.port = self._server.server_port
+        self._host = host
 
     def close(self) -> None:
         """Stop listening."""
@@ -178,7 +179,7 @@ class MetricsServer:
         stopping.start()
         # It looks twice a second whether it should stop, and at once when somebody connects.
         with contextlib.suppress(OSError):
-            socket.create_connection(self._server.server_address[:2], timeout=1.0).close()
+            socket.create_connection((self._host, self.port), timeout=1.0).close()
         stopping.join()
         self._server.server_close()
         self._thread.join()
