@@ -93,6 +93,7 @@ class Memories:
         """
         head = await self.store.head(owner)
         if not head.exists:
+            self.forget(owner, reason="erased")
             if choice.exact_version is None and choice.min_version is None and choice.on_missing is OnMissing.BASE:
                 return None
             raise NotFound("the user has no memory; teach it with Adapt, or ask with on_missing BASE")
