@@ -1,7 +1,6 @@
 """Users who teach their memories through whichever pod answers, and a record of all they were told."""
 
 import asyncio
-import contextlib
 import random
 import time
 
@@ -12,7 +11,7 @@ from hope_serve.errors import DeadlineExceeded, Exhausted, NotFound, Unavailable
 
 TRY_AGAIN = (Unavailable, DeadlineExceeded, Exhausted)
 PAUSE_SECONDS = 0.1
-TOKENS = (2, 14)
+TOKENS = (2, 10)
 TRY_SECONDS = 10.0
 HASTE_SECONDS = 0.05
 """How soon a client gives up that will not wait: in the middle of a commit, as often as not."""
@@ -34,6 +33,8 @@ class Crowd:
         self.history = History()
         self.texts = {}
         self.digests = {}
+        self.done = set()
+        self.passed = 0
         self.tries = 0
         self.duplicates = 0
 
@@ -64,21 +65,28 @@ class Crowd:
     async def _until_acknowledged(self, user, request, draw):
         seconds = HASTE_SECONDS if draw.random() < 0.05 else TRY_SECONDS
         while True:
-            with contextlib.suppress(*TRY_AGAIN):
-                await self._adapt(user, request, draw.choice(self._clients), seconds)
+            if await self._adapt(user, request, draw.choice(self._clients), seconds):
                 return
             await asyncio.sleep(PAUSE_SECONDS)
             seconds = TRY_SECONDS
 
     async def _twin(self, user, request, draw):
         """The same request once more, at the same time, perhaps at another pod."""
-        with contextlib.suppress(*TRY_AGAIN):
-            await self._adapt(user, request, draw.choice(self._clients), TRY_SECONDS)
+        await self._adapt(user, request, draw.choice(self._clients), TRY_SECONDS)
 
     async def _adapt(self, user, request, client, seconds):
+        """One try; whether it was acknowledged."""
         tokens = self.texts[request]
         self.tries += 1
-        result = await client.adapt(user, tokens, request_id=request, timeout_seconds=seconds)
+        try:
+            result = await client.adapt(user, tokens, request_id=request, timeout_seconds=seconds)
+        except TRY_AGAIN:
+            return False
+        except NotFound as error:
+            if self._was_passed(error):
+                return False
+            raise
+        self.done.add(request)
         self.history.acknowledged.append(
             Acknowledged(user, request, _payload(tokens), result.version, time.monotonic())
         )
@@ -86,6 +94,13 @@ class Crowd:
         self._acknowledged[user] = max(self._acknowledged[user], result.version)
         digest = self.digests.setdefault((user, result.version), result.state_digest)
         assert digest == result.state_digest, f"two digests of version {result.version} of {user}"
+        return True
+
+    def _was_passed(self, error):
+        """Whether a pod was so slow that the version it was about to read had been dropped."""
+        passed = "is not kept" in str(error)
+        self.passed += passed
+        return passed
 
     async def _read(self, user, draw):
         """What was acknowledged is read on any pod, or the pod says that it cannot tell."""
@@ -99,7 +114,9 @@ class Crowd:
                 timeout_seconds=TRY_SECONDS,
             )
             version = answer.started.memory_version
-        except NotFound:
+        except NotFound as error:
+            if self._was_passed(error):
+                return
             version = 0
         except TRY_AGAIN:
             return

@@ -66,7 +66,7 @@ async def storm(pods, crowd, size):
     writers = crowd.begin()
     pods.begin_storm(kill_every=KILL_EVERY)
     end = time.monotonic() + size.seconds
-    while time.monotonic() < end or len(crowd.history.acknowledged) < size.adapts:
+    while time.monotonic() < end or len(crowd.done) < size.adapts:
         done, _ = await asyncio.wait(writers, timeout=0.2)
         for task in done:
             await task  # a writer ends early only by an error that no client should see
@@ -108,7 +108,8 @@ def summary(crowd, pods, equal):
         f"adapts acknowledged {len(acknowledged)}, lost {len(acknowledged - applied.keys())}, "
         f"applied twice {sum(count > 1 for count in applied.values())}; tries {crowd.tries}, "
         f"answered as repeated {crowd.duplicates}; pods killed {pods.kills}, replies dropped {pods.dropped}, "
-        f"links stalled {pods.stalls}; fresh reads checked {len(history.reads)}; "
+        f"links stalled {pods.stalls}; versions dropped before a slow pod had read them {crowd.passed}; "
+        f"fresh reads checked {len(history.reads)}; "
         f"users replayed with equal digest {equal} of {len(history.final)}"
     )
 
