@@ -19,9 +19,10 @@ async def test_every_figure_of_the_stores_own_operations_is_there(benchmark_path
 
     async with valkey(tmp_path, "rehearsal", "local_fsync") as server, stored(server.url) as store:
         figures = operations.disk(tmp_path, 3)
+        figures += await operations.round_trips(store, "local_fsync", 3)
         figures += await operations.commits(store, 1, "local_fsync", 3)
         figures += await operations.restores(store, 1, 3)
         figures += await operations.neighbours(server, store, 0.3)
         figures += await operations.commits_a_second(store, "local_fsync", 0.2)
-    assert len(figures) == 10
+    assert len(figures) == 11
     assert all(figure.value >= 0 for figure in figures)
