@@ -21,8 +21,7 @@ TOLERANCE = {F32: 5e-6, F16: 2e-3, BF16: 1.5e-2}
 
 CASES = [  # H, D, F, C, x, weights, matrices, ring
     pytest.param(2, 16, 16, 5, F32, F32, F32, F32, id="odd"),
-    pytest.param(1, 32, 64, 16, F32, F32, F32, F32, id="twice-as-wide"),
-    pytest.param(1, 16, 32, 33, F16, F16, F16, F16, id="fp16"),
+    pytest.param(1, 16, 32, 17, F16, F16, F16, F16, id="fp16-twice-as-wide"),
     *(
         pytest.param(*case[1:], id=case[0], marks=pytest.mark.cuda)
         for case in (
@@ -54,8 +53,8 @@ def test_decode_equals_the_reference_token_after_token(
     torch.manual_seed(0)
     rule = TitansRule(chunk_size=chunk, eta_max=0.2, causal=causal)
     weights = mlp_weights(heads, size, hidden, weights_dtype, DEVICE)
-    state = mlp_pool(weights, rule, (0, 1, 2, chunk - 2, chunk // 2), chunks=1, dtype=dtype, ring_dtype=ring)
-    slots = slots_of(4, 0, 2, 5, 1, 0, 3)
+    state = mlp_pool(weights, rule, (0, 1, 2, chunk - 2), chunks=1, dtype=dtype, ring_dtype=ring)
+    slots = slots_of(4, 0, 2, 1, 3)
     used = slots > 0
     tolerance = max(TOLERANCE[d] for d in (x_dtype, dtype, ring))
     for _ in range(2):
@@ -100,12 +99,12 @@ def test_the_reference_is_the_chunk_form_token_by_token_and_at_the_boundary(caus
 def test_without_slots_sequence_b_has_slot_b():
     torch.manual_seed(0)
     rule = TitansRule(chunk_size=8, eta_max=0.3)
-    weights = mlp_weights(2, 16, 16, device=DEVICE)
-    state = mlp_pool(weights, rule, (3, 0, 6), chunks=1)
+    weights = mlp_weights(1, 16, 16, device=DEVICE)
+    state = mlp_pool(weights, rule, (3, 0), chunks=0)
     view = state.with_tensors({name: tensor[1:] for name, tensor in state.tensors().items()})
     same = twin(state)
-    x, q = torch.randn(2, 3, 2, 16, device=DEVICE)
-    assert torch.equal(launch(x, q, weights, rule, view, None), launch(x, q, weights, rule, same, slots_of(1, 2, 3)))
+    x, q = torch.randn(2, 2, 1, 16, device=DEVICE)
+    assert torch.equal(launch(x, q, weights, rule, view, None), launch(x, q, weights, rule, same, slots_of(1, 2)))
     for name, tensor in written(state).items():
         assert torch.equal(tensor[1:], written(same)[name][1:]), name
 
@@ -113,11 +112,11 @@ def test_without_slots_sequence_b_has_slot_b():
 def test_a_full_ring_or_a_slot_that_does_not_exist_gives_nan_and_changes_nothing():
     torch.manual_seed(0)
     rule = TitansRule(chunk_size=4, eta_max=0.3)
-    weights = mlp_weights(2, 16, 16, device=DEVICE)
+    weights = mlp_weights(1, 16, 16, device=DEVICE)
     state = mlp_pool(weights, rule, (3, 1), chunks=0)
     state.position[1] = 4
     before = twin(state)
-    x, q = torch.randn(2, 4, 2, 16, device=DEVICE)
+    x, q = torch.randn(2, 4, 1, 16, device=DEVICE)
     out = launch(x, q, weights, rule, state, slots_of(1, 3, -1, 2))
     assert out[:3].isnan().all()
     assert out[3].isfinite().all()
