@@ -6,6 +6,7 @@ import contextlib
 import pytest
 from support.redis_patience import AT_ONCE, comes_back, ends_at_once, opened
 from support.redis_proxy import Proxy
+from support.redis_server import until
 from support.store_memories import ALICE, BOB, MODEL, memory, small, step, tensor, write_versions
 
 from hope_serve.errors import Exhausted, Unavailable
@@ -46,6 +47,18 @@ async def test_a_store_that_falls_silent_at_the_start_is_unavailable_in_time(ser
 
     starts = [falls_silent(questions, lambda url: make_store(url).open()) for questions in range(4)]
     await asyncio.gather(*starts, falls_silent(0, install_functions), falls_silent(1, install_functions))
+
+
+async def test_a_store_opens_although_an_answer_is_lost(server):
+    """Each question of the start is put again when its answer was lost with the connection."""
+    proxy = await Proxy(server.port).start()
+    for question in (b"INFO", b"appendfsync", b"hs_info"):
+        proxy.drop_reply_to = question
+        opening = asyncio.create_task(opened(proxy.port).__aenter__())
+        await until(lambda: proxy.dropped)
+        proxy.drop_reply_to, proxy.dropped = None, 0
+        await (await opening).close()
+    await proxy.close()
 
 
 async def test_a_reply_lost_after_the_commit_is_found_again_by_the_retry(proxy, far, store):

@@ -48,5 +48,5 @@ class Server(Protocol):
     """One server of a link."""
 
     async def ask(self, *command: Argument) -> Reply:
-        """One command's reply. Raises Unavailable."""
+        """The reply to one command that may be repeated. Raises Unavailable."""
         ...

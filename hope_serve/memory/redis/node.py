@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from redis.backoff import NoBackoff
 
 from hope_serve.errors import Unavailable
 from hope_serve.memory.redis.address import Address, Host
+from hope_serve.memory.redis.insistence import insist
 from hope_serve.memory.redis.link import Argument, Command, Reply, ReplyError
 
 # redis-py takes the code off the answers that it has a class for.
@@ -75,15 +75,8 @@ class Node:
             ) from error
 
     async def ask(self, *command: Argument) -> Reply:
-        """One command's reply, within the time of a small call. Raises Unavailable."""
-        name, port = self.host
-        try:
-            async with asyncio.timeout(self._seconds):
-                return (await self.run([command]))[0]
-        except TimeoutError as error:
-            raise Unavailable(
-                f"the store at {name}:{port} did not answer within {self._seconds} s; try again"
-            ) from error
+        """The reply to one command that may be repeated, within the time of a small call. Raises Unavailable."""
+        return (await insist(lambda: self.run([command]), seconds=self._seconds))[0]
 
     async def subscribe(self, channel: str) -> AsyncIterator[str | None]:
         """Messages on a channel, after None for the moment from which none is missed. Raises Unavailable."""
