@@ -117,6 +117,7 @@ def mlp_causal_kernel(
     row_eta = tl.load(ring_gate_ptr + 2 * s, mask=closed, other=0.0)
     weight = tl.where(closed, by_hidden * row_eta * tl.exp(decay - row_decay), 0.0)
     read = q + tl.sum(total, 1) - eta * tl.sum(open_hidden) * e
+    tl.debug_barrier()  # the loop above may still be reading what is overwritten here
     tl.store(kept_ptr + d, read, mask=d < D)
     tl.debug_barrier()
     for start in tl.range(0, D, 16, num_stages=1):
