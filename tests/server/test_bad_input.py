@@ -15,9 +15,8 @@ from hope_serve.client import AsyncHopeClient
 from hope_serve.server.serve import running
 
 GOOD = SamplingParams(temperature=0.0, max_tokens=2, ignore_eos=True)
+STREAMS = ("InferenceService/GenerateStream", "MemoryService/ExportMemory")
 TABLE = [*inference_vectors(), *memory_vectors()]
-AWAITED: dict[str, str] = {}
-"""Wrong answers that are known and not put right yet; one that is put right fails here until it leaves this list."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,17 +52,9 @@ async def good_answer(client):
 async def test_there_are_enough_of_them():
     assert len(TABLE) >= 60
     assert len({vector.name for vector in TABLE}) == len(TABLE)
-    assert AWAITED.keys() <= {vector.name for vector in TABLE}
 
 
-def _cases():
-    for vector in TABLE:
-        reason = AWAITED.get(vector.name)
-        marks = [pytest.mark.xfail(strict=True, reason=reason)] if reason else []
-        yield pytest.param(vector, id=vector.name, marks=marks)
-
-
-@pytest.mark.parametrize("vector", list(_cases()))
+@pytest.mark.parametrize("vector", TABLE, ids=lambda vector: vector.name)
 async def test_a_bad_call_is_refused_by_name_and_the_next_good_one_is_served(vector, channel, client, good_answer):
     error = await _refused(channel, vector)
     assert error.code() is vector.code, error.details()
@@ -75,7 +66,7 @@ async def test_a_bad_call_is_refused_by_name_and_the_next_good_one_is_served(vec
 async def _refused(channel, vector: Vector) -> grpc.aio.AioRpcError:
     path = f"/hope.v1.{vector.method}"
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        if vector.method.endswith("Stream"):
+        if vector.method in STREAMS:
             await channel.unary_stream(path)(vector.raw, timeout=10).read()
         else:
             await channel.unary_unary(path)(vector.raw, timeout=10)

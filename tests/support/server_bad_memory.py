@@ -9,7 +9,7 @@ from typing import Any
 from grpc import StatusCode
 from support.server_vector import BAD, LIMIT, MISSING, Vector, ids
 
-from hope_serve.pb.hope.v1 import adaptation_pb2, memory_pb2
+from hope_serve.pb.hope.v1 import adaptation_pb2, inference_pb2, memory_pb2
 
 
 def memory_vectors() -> list[Vector]:
@@ -53,6 +53,11 @@ def _adapt() -> Iterator[Vector]:
 
 def _memory() -> Iterator[Vector]:
     back = {"user_id": "ann", "to_version": 1, "request_id": "bad"}
+    fork = {"user_id": "ann", "target_user_id": "twin", "request_id": "bad"}
+
+    def probe(**content: Any) -> Any:
+        return memory_pb2.Probe(text="tea", continuation=inference_pb2.Continuation(**content))
+
     for method, fields, code, words in (
         ("GetMemory", {}, BAD, ("user_id",)),
         ("GetMemory", {"user_id": "nobody"}, MISSING, ("memory",)),
@@ -70,13 +75,33 @@ def _memory() -> Iterator[Vector]:
         ("RollbackMemory", back | {"user_id": "nobody"}, MISSING, ()),
         ("RollbackMemory", back | {"expected_version": 7}, StatusCode.ABORTED, ("7", "1")),
         ("RollbackMemory", back | {"request_id": "known"}, StatusCode.ALREADY_EXISTS, ("request",)),
+        ("ForkMemory", fork | {"user_id": ""}, BAD, ("user_id",)),
+        ("ForkMemory", fork | {"target_user_id": ""}, BAD, ("target_user_id",)),
+        ("ForkMemory", fork | {"target_user_id": "ann"}, BAD, ("target_user_id", "ann")),
+        ("ForkMemory", fork | {"request_id": ""}, BAD, ("request_id",)),
+        ("ForkMemory", fork | {"version": 0}, BAD, ("version", "0")),
+        ("ForkMemory", fork | {"version": 99}, MISSING, ("99",)),
+        ("ForkMemory", fork | {"user_id": "nobody"}, MISSING, ("memory",)),
+        ("EvaluateMemory", {"user_id": "ann"}, BAD, ("probes", "0")),
+        ("EvaluateMemory", {"user_id": "ann", "probes": [probe()]}, BAD, ("probes[0]", "text, token_ids")),
+        ("EvaluateMemory", {"user_id": "ann", "probes": [probe(token_ids=ids(5000))]}, BAD, ("probes[0]", "5000")),
+        ("EvaluateMemory", {"user_id": "ann", "probes": [probe(text="x")], "versions": [99]}, MISSING, ("99",)),
+        ("EvaluateMemory", {"user_id": "ann", "probes": [probe(text="x")], "versions": [-1]}, BAD, ("versions", "-1")),
+        ("ExportMemory", {}, BAD, ("user_id",)),
+        ("ExportMemory", {"user_id": "nobody"}, MISSING, ("memory",)),
+        ("ExportMemory", {"user_id": "ann", "version": 0}, BAD, ("version", "0")),
+        ("ExportMemory", {"user_id": "ann", "version": 99}, MISSING, ("99",)),
+        ("ExportMemory", {"user_id": "ann", "passphrase": ""}, BAD, ("passphrase",)),
+        ("WarmMemory", {}, BAD, ("user_id",)),
+        ("WarmMemory", {"user_id": "ann", "min_version": 0}, BAD, ("min_version", "0")),
+        ("WarmMemory", {"user_id": "ann", "min_version": 99}, MISSING, ("99",)),
         ("DeleteMemory", {}, BAD, ("user_id",)),
         ("DeleteMemory", {"user_id": "nobody"}, MISSING, ()),
         ("DeleteSession", {"session_id": "s"}, BAD, ("user_id",)),
         ("DeleteSession", {"user_id": "ann"}, BAD, ("session_id", "0", "128")),
     ):
         raw = getattr(memory_pb2, f"{method}Request")(**fields).SerializeToString()
-        yield Vector(f"memory: {method} {fields}", f"MemoryService/{method}", raw, code, words)
+        yield Vector(f"memory: {method} {_shown(fields)}", f"MemoryService/{method}", raw, code, words)
 
 
 def _message(**fields: Any) -> bytes:
@@ -85,3 +110,7 @@ def _message(**fields: Any) -> bytes:
         named["text"] = "tea"
     named.pop("nothing", None)
     return adaptation_pb2.AdaptRequest(**named).SerializeToString()
+
+
+def _shown(fields: dict[str, Any]) -> str:
+    return " ".join(f"{name}={' '.join(str(value).split())}" for name, value in fields.items())
