@@ -1,0 +1,143 @@
+"""How the chunk kernels are launched: warps by problem size, chosen offline on an H200."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import triton  # type: ignore[import-untyped]
+from torch import Tensor
+
+from hope_kernels.layout import LinearState, LinearWeights, TitansRule
+from hope_kernels.titans_chunk.read_kernel import read_kernel
+from hope_kernels.titans_chunk.ring_kernel import pack_kernel
+from hope_kernels.titans_chunk.write_kernel import write_kernel
+
+
+@dataclass(frozen=True)
+class ChunkWarps:
+    """Warps of a program that writes, and of one that reads."""
+
+    write: int
+    read: int
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What the writing kernel leaves for the reading one, chunk by chunk; G chunks at most, T rows each.
+
+    span: [G, 3] int32 (rows in the ring before, first token, last token + 1); keys, writes: [G, H, T, D] fp16, the
+    writes over eta_max; frozen: [G, H, D, D] fp16, output first; gates: [G, H, 7, T].
+    """
+
+    span: Tensor
+    keys: Tensor
+    writes: Tensor
+    frozen: Tensor
+    gates: Tensor
+
+
+def chunk_warps(size: int) -> ChunkWarps:
+    """The table. ``size``: D."""
+    return ChunkWarps(write=8, read=8) if size == 128 else ChunkWarps(write=4, read=4)
+
+
+def launch_chunk(
+    x: Tensor,
+    q: Tensor,
+    weights: LinearWeights,
+    rule: TitansRule,
+    state: LinearState,
+    slots: Tensor | None,
+    starts: Tensor | None,
+    warps: ChunkWarps | None = None,
+) -> tuple[Tensor, Chunks]:
+    """``titans_chunk`` on the kernels, and what its backward needs; arguments have been checked."""
+    warps = warps or chunk_warps(x.shape[-1])
+    chunks = _write(x.contiguous(), weights, rule, state, slots, starts, warps.write)
+    count, heads, rows, size = chunks.keys.shape
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    read_kernel[(count, heads)](
+        q.contiguous(),
+        _narrow(weights.memory),
+        chunks.span,
+        chunks.keys,
+        chunks.writes,
+        chunks.frozen,
+        chunks.gates,
+        out,
+        rule.eta_max,
+        H=heads,
+        D=size,
+        T=rows,
+        CAUSAL=rule.causal,
+        num_warps=warps.read,
+    )
+    return out, chunks
+
+
+def _write(
+    x: Tensor,
+    weights: LinearWeights,
+    rule: TitansRule,
+    state: LinearState,
+    slots: Tensor | None,
+    starts: Tensor | None,
+    warps: int,
+) -> Chunks:
+    tokens, heads, size = x.shape
+    batch = len(state.matrix) if slots is None else len(slots)
+    rows = max(16, triton.next_power_of_2(rule.chunk_size))
+    count = tokens // rule.chunk_size + 2 * batch
+    half = partial(torch.empty, dtype=torch.float16, device=x.device)
+    chunks = Chunks(
+        span=torch.empty(count, 3, dtype=torch.int32, device=x.device),
+        keys=half(count, heads, rows, size),
+        writes=half(count, heads, rows, size),
+        frozen=half(count, heads, size, size),
+        gates=torch.empty(count, heads, 7, rows, device=x.device),
+    )
+    matrix, *ring = state.tensors().values()
+    strides = (state.ring_k.stride(0), state.ring_gate.stride(0), state.position.stride(0), len(state.matrix))
+    shape = {"H": heads, "D": size, "C": rule.chunk_size, "T": rows}
+    write_kernel[(batch * heads,)](
+        x,
+        starts,
+        slots,
+        _narrow(weights.key),
+        _narrow(weights.value),
+        weights.gates.contiguous(),
+        weights.gate_bias.contiguous(),
+        matrix,
+        *ring,
+        *vars(chunks).values(),
+        torch.empty(batch * heads, 2, rows, rows, device=x.device),
+        torch.empty(batch * heads, size, size, device=x.device),
+        matrix.stride(0),
+        *strides,
+        tokens // batch,
+        rule.eta_max,
+        rule.alpha_min,
+        **shape,
+        num_warps=warps,
+    )
+    pack_kernel[(batch * heads,)](
+        starts,
+        slots,
+        *ring,
+        chunks.keys,
+        chunks.writes,
+        chunks.gates,
+        *strides,
+        tokens // batch,
+        rule.eta_max,
+        **shape,
+        num_warps=4,
+    )
+    return chunks
+
+
+def _narrow(weight: Tensor) -> Tensor:
+    """In 16 bits, as the products take it."""
+    return weight.contiguous() if weight.element_size() == 2 else weight.half().contiguous()

@@ -1,0 +1,63 @@
+"""Prints what ptxas makes of commit's and chunk's kernels for sm_90; `python -m support.titans_variants`."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from hope_kernels.layout import LinearState, LinearWeights, TitansRule
+from hope_kernels.titans_chunk.launch import launch_chunk
+from hope_kernels.titans_commit.launch import launch_commit
+from support.sm90 import variants
+
+F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+COMMIT = [  # H, D, C, matrix, ring
+    (16, 128, 64, F32, F32),
+    (16, 128, 64, F16, F16),
+    (16, 128, 16, F32, BF16),
+    (32, 64, 64, F32, F16),
+]
+CHUNK = [  # H, D, C, matrix, ring, x, weights, causal
+    (16, 128, 64, F32, F16, BF16, BF16, True),
+    (16, 128, 64, F16, F16, F16, F32, True),
+    (32, 64, 64, F32, F32, F32, F32, True),
+    (16, 128, 16, F32, BF16, BF16, BF16, False),
+]
+BATCH, TOKENS = 4, 1024
+
+
+def weights_and_state(heads, size, chunk, dtype, ring, weights_dtype=BF16):
+    empty = lambda *shape: torch.empty(*shape, dtype=weights_dtype)
+    weights = LinearWeights(
+        key=empty(heads, size, size),
+        value=empty(heads, size, size),
+        memory=empty(heads, size, size),
+        gates=empty(heads, 2, size),
+        gate_bias=empty(heads, 2),
+    )
+    return weights, LinearState.fresh(BATCH + 1, weights, chunk, dtype=dtype, ring_dtype=ring)
+
+
+def commit(heads, size, chunk, dtype, ring):
+    _, state = weights_and_state(heads, size, chunk, dtype, ring)
+    return variants(lambda: launch_commit(state, torch.zeros(BATCH, dtype=torch.int32)))
+
+
+def chunk(heads, size, length, dtype, ring, x_dtype, weights_dtype, causal):
+    weights, state = weights_and_state(heads, size, length, dtype, ring, weights_dtype)
+    x = torch.empty(BATCH * TOKENS, heads, size, dtype=x_dtype)
+    slots, starts = torch.zeros(BATCH, dtype=torch.int32), torch.zeros(BATCH + 1, dtype=torch.int32)
+    rule = TitansRule(chunk_size=length, causal=causal)
+    return variants(lambda: launch_chunk(x, x, weights, rule, state, slots, starts))
+
+
+def main(chosen):
+    for name, launch, cases in (("commit", commit, COMMIT), ("chunk", chunk, CHUNK)):
+        for case in cases if name in chosen else ():
+            print(name, *case)
+            for variant in launch(*case):
+                print("   ", variant)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ("commit", "chunk"))
