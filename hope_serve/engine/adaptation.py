@@ -86,7 +86,8 @@ class Adaptation:
                 self.memories.forget(request.owner)
 
     async def _teach(self, request: AdaptRequest, base: Warm | None) -> _Taught:
-        before = base.learned if base else self.memories.codec.blank()
+        codec = self.memories.codec
+        before = codec.unpacked(base.learned) if base else codec.blank()
         lesson = Lesson(self.model, request.tokens, before, request.options, self.memories.codec.rounded)
         sequence = await self.run(lesson, request)
         metrics = await asyncio.to_thread(lesson.metrics)
@@ -139,7 +140,7 @@ class Adaptation:
         warm = Warm(
             version=version,
             mark="",
-            learned=learned,
+            learned=codec.packed(learned),
             deltas=learned.read(self.model),
             counters=dict(snapshot.counters),
             digests=kept | {name: digest_tensor(t) for name, t in snapshot.tensors.items()},

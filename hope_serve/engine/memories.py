@@ -30,7 +30,13 @@ from hope_serve.model.hope import Deltas, HopeModel
 
 @dataclass(frozen=True, kw_only=True)
 class Warm:
-    """One version of a memory, ready to run. ``mark``: as ``Head.mark``. ``tier``: where it was found."""
+    """One version of a memory, ready to run.
+
+    Args:
+        mark: as ``Head.mark``.
+        learned: packed, see ``TensorCodec.packed``.
+        tier: where it was found.
+    """
 
     version: int
     mark: str
@@ -60,7 +66,7 @@ class Memories:
     ) -> None:
         self._model, self._fingerprint = model, fingerprint
         self.store, self.codec, self._metrics = store, codec, metrics
-        self._max_warm = max(1, warm_bytes // max(1, 3 * codec.memory_bytes))
+        self._max_warm = max(1, warm_bytes // max(1, codec.warm_bytes))
         self._warm: OrderedDict[Owner, Warm] = OrderedDict()
         self._locks: dict[Owner, tuple[asyncio.Lock, int]] = {}
         self._recheck: asyncio.Task[None] | None = None
@@ -181,7 +187,7 @@ class Memories:
         return Warm(
             version=stored.version,
             mark=stored.mark,
-            learned=learned,
+            learned=self.codec.packed(learned),
             deltas=learned.read(self._model),
             counters=dict(stored.snapshot.counters),
             digests={name: digest_tensor(t) for name, t in stored.snapshot.tensors.items()},

@@ -53,6 +53,14 @@ class TensorCodec:
                 )
         return Learned(cms=cms, cadence=learned.cadence)
 
+    def packed(self, learned: Learned) -> Learned:
+        """The memory in its own dtype, to be kept: no value changes, since all were rounded to it."""
+        return Learned(cms=learned.cms.map(lambda t: t.to(self._dtype)), cadence=learned.cadence)
+
+    def unpacked(self, learned: Learned) -> Learned:
+        """A packed memory, to be learned on."""
+        return Learned(cms=learned.cms.map(lambda t: t.float()), cadence=learned.cadence)
+
     def memory_to_snapshot(
         self, learned: Learned, base: Learned | None, counters: Mapping[str, Counter]
     ) -> tuple[Snapshot, frozenset[str]]:
@@ -123,6 +131,12 @@ class TensorCodec:
     def memory_bytes(self) -> int:
         """Bytes of one memory, open accumulators included."""
         return sum(t.numel() * self._dtype.itemsize for t in self.blank().cms.tensors().values())
+
+    @property
+    def warm_bytes(self) -> int:
+        """Bytes of one memory that is ready to run: packed, and the deltas that generation reads."""
+        deltas = (tensor for level in self.blank().cms.levels for tensor in level.delta)
+        return self.memory_bytes + sum(t.numel() * t.element_size() for t in deltas)
 
     def _moved(self, learned: Learned, base: Learned | None) -> set[str]:
         names = learned.cms.tensors()

@@ -165,5 +165,16 @@ async def test_levels_that_did_not_move_are_not_written_again(open_pod, monkeypa
         assert expected < size < expected + least  # what is over is the manifest, smaller than any part
 
 
+async def test_a_warm_memory_takes_as_much_ram_as_it_is_counted_for(pods):
+    one, two = pods
+    await one.adapt("ann", LESSONS[0])
+    await two.warm_memory("ann")
+    for pod in pods:
+        warm = pod.engine.memories._warm[ANN]
+        tensors = [*warm.learned.cms.tensors().values(), *(side for delta in warm.deltas for side in delta)]
+        held = sum(t.untyped_storage().nbytes() for t in tensors)
+        assert held == pod.engine.memories.codec.warm_bytes
+
+
 def _is_warm(pod, owner: Owner) -> bool:
     return owner in pod.engine.memories._warm
