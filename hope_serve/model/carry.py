@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from hope_kernels.layout import LinearState, LinearWeights, MemoriesState, MlpWeights, TitansRule
+from hope_kernels.titans_chunk.op import titans_chunk
 from hope_kernels.titans_chunk.reference import titans_chunk_reference
 from hope_kernels.titans_chunk.reference_memories import titans_chunk_memories_reference
+from hope_kernels.titans_commit.op import titans_commit
 from hope_kernels.titans_commit.reference import titans_commit_reference
+from hope_kernels.titans_decode.op import titans_decode
 from hope_kernels.titans_decode.reference import titans_decode_reference
 from torch import Tensor
 
@@ -49,6 +53,11 @@ class ChunkMixer:
 
     def mix(self, x: Tensor, q: Tensor, weights: LinearWeights | MlpWeights, rule: TitansRule) -> Tensor:
         """x, q: [B, T, d]; the query comes before its L2 norm."""
+        if runs_packed(x, weights, rule):
+            assert isinstance(weights, LinearWeights)
+            out, clocks = _mix_packed(x, q, weights, rule, self.after.clocks, self._lengths)
+            self.after = LayerState(tail=self.after.tail, clocks=clocks)
+            return out
         x_BHTD, q_BHTD = (split_heads(z, weights).transpose(1, 2) for z in (x, q))
         positions = tuple(self._consumed % size for size in rule.chunk_sizes)
         linear = [clock for clock in self.after.clocks if isinstance(clock, LinearState)]
@@ -85,13 +94,53 @@ class DecodeMixer:
         assert isinstance(weights, LinearWeights)
         clocks = tuple(clock for clock in self._state.clocks if isinstance(clock, LinearState))
         x_BHD, q_BHD = (split_heads(z, weights)[:, 0] for z in (x, q))
-        return titans_decode_reference(x_BHD, q_BHD, weights, rule, clocks).flatten(1)[:, None]
+        decode = titans_decode if runs_packed(x, weights, rule) else titans_decode_reference
+        return decode(x_BHD, q_BHD, weights, rule, clocks).flatten(1)[:, None]
+
+
+def runs_packed(x: Tensor, weights: LinearWeights | MlpWeights, rule: TitansRule) -> bool:
+    """Whether the ops take over: a served model on a CUDA device, with one-matrix memories.
+
+    Training differentiates twice and learns the initial memories, which the references alone do; on a CPU they are
+    also the faster form.
+    """
+    one_matrix = isinstance(weights, LinearWeights) and rule.retain_delta
+    return x.is_cuda and one_matrix and not weights.gate_bias.requires_grad
+
+
+def _mix_packed(
+    x: Tensor,
+    q: Tensor,
+    weights: LinearWeights,
+    rule: TitansRule,
+    clocks: tuple[TitansClock, ...],
+    lengths: Tensor | None,
+) -> tuple[Tensor, tuple[TitansClock, ...]]:
+    """x, q: [B, T, d] as rows behind each other, without padding; the clocks given stay as they are."""
+    moved = tuple(
+        clock.with_tensors({n: t.clone(memory_format=torch.contiguous_format) for n, t in clock.tensors().items()})
+        for clock in clocks
+        if isinstance(clock, LinearState)
+    )
+    x_BTHD, q_BTHD = (split_heads(z, weights) for z in (x, q))
+    if lengths is None:
+        out = titans_chunk(x_BTHD.flatten(0, 1), q_BTHD.flatten(0, 1), weights, rule, moved)
+        return out.view_as(x), moved
+    counts = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+    starts = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    rows = titans_chunk(x_BTHD[counts], q_BTHD[counts], weights, rule, moved, starts=starts)
+    padded = torch.zeros_like(x_BTHD)
+    padded[counts] = rows
+    return padded.flatten(2), moved
 
 
 def commit_rows(clocks: list[TitansClock], rows: list[int]) -> None:
     """Commit the full rings of some sequences, in place, for one clock of every layer."""
     for clock in clocks:
         assert isinstance(clock, LinearState)
+        if clock.matrix.is_cuda:
+            titans_commit(clock)
+            continue
         index = torch.tensor(rows, device=clock.matrix.device)
         named = clock.tensors()
         full = clock.with_tensors({name: tensor[index] for name, tensor in named.items()})
