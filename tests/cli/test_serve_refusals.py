@@ -178,3 +178,18 @@ def test_a_port_that_is_taken_is_named(serve, option, key):
     assert (said.code, said.out) == (WRONG, NOTHING)
     for word in (key, address, "cannot be bound", "another port"):
         assert word in said.err
+
+
+@pytest.mark.xfail(strict=True, raises=(RuntimeError, AssertionError, OSError), reason="it ends in a traceback")
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--device", "toaster", ("model.device", "toaster", "cpu")),
+        ("--memory", "sqlite:////dev/null/memory.db", ("memory", "/dev/null")),
+    ],
+)
+def test_a_device_or_folder_that_cannot_be_had_is_named(serve, option, value, words):
+    said = serve(option, value)
+    assert said.code == WRONG
+    for word in words:
+        assert word in said.err
