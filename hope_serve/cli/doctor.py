@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from hope_serve.config import Config, ConfigError, MemoryConfig, load_config, memory_key_secret
 from hope_serve.errors import HopeError
+from hope_serve.memory.url_parts import split_url
 
 if TYPE_CHECKING:
     from hope_serve.cli.plan import MemoryPlan
@@ -106,9 +107,9 @@ def _planned(plan: MemoryPlan, config: Config) -> Finding:
 
 
 def _store(config: Config) -> Finding:
-    parts = urlsplit(config.memory.url)
+    parts = split_url(config.memory.url)
     path = Path(unquote(parts.path))
-    if parts.scheme == "sqlite" and not (parts.netloc or parts.path.endswith("/") or path.exists()):
+    if parts.scheme == "sqlite" and not (parts.authority or parts.path.endswith("/") or path.exists()):
         return _new_database(path)
     try:
         asyncio.run(_open_and_close(config.memory))
@@ -116,7 +117,7 @@ def _store(config: Config) -> Finding:
         return Finding("memory store", str(error), good=False)
     if parts.scheme == "sqlite":
         return Finding("memory store", f"{path} opens, {_sized(shutil.disk_usage(path).free)} free")
-    return Finding("memory store", f"{parts.hostname}:{parts.port or ''} answers")
+    return Finding("memory store", f"{parts.hosts} answers")
 
 
 def _new_database(path: Path) -> Finding:
@@ -137,8 +138,7 @@ async def _open_and_close(config: MemoryConfig) -> None:
         async with asyncio.timeout(STORE_SECONDS), opened_store(config, secret=memory_key_secret()):
             return
     except TimeoutError as error:
-        host = urlsplit(config.url).hostname
-        raise Unavailable(f"{host} did not answer within {STORE_SECONDS:g} s") from error
+        raise Unavailable(f"{split_url(config.url).hosts} did not answer within {STORE_SECONDS:g} s") from error
 
 
 def _version(package: str) -> str:

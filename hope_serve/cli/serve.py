@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
 from hope_serve.config import Config, ConfigError, calm_threads, load_config, parse_setting
+from hope_serve.memory.url_parts import split_url
 
 if TYPE_CHECKING:
     from hope_serve.server.serve import Running
@@ -62,11 +62,7 @@ def _announce(config: Config, running: Running) -> None:
     info = running.engine.info
     typer.echo(
         f"{info.name} ({info.num_parameters:,} parameters, {info.device}) listens on {host}:{running.port}; "
-        f"metrics on http://{metrics_host}:{running.metrics_port}/metrics; memories in {_without_password(config)}"
+        f"metrics on http://{metrics_host}:{running.metrics_port}/metrics; "
+        f"memories in {split_url(config.memory.url).place}"
     )
     sys.stdout.flush()
-
-
-def _without_password(config: Config) -> str:
-    parts = urlsplit(config.memory.url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -26,9 +26,19 @@ class UrlParts(NamedTuple):
         return self.authority.rpartition("@")[2]
 
     @property
+    def place(self) -> str:
+        """The URL without what identifies its reader: fit to be shown."""
+        return f"{self.scheme}://{self.hosts}{self.path}"
+
+    @property
     def credential(self) -> str:
         """user:password, or nothing."""
         return self.authority.rpartition("@")[0]
+
+    def with_option(self, name: str, value: str) -> str:
+        """The URL with one more option in its query."""
+        query = "&".join(filter(None, (self.query, f"{name}={value}")))
+        return f"{self.scheme}://{self.authority}{self.path}?{query}" + (f"#{self.fragment}" if self.fragment else "")
 
 
 def split_url(url: str) -> UrlParts:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from hope_serve.api import Durability
 from hope_serve.config import ConfigError, MemoryConfig
@@ -17,6 +17,7 @@ from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.quotas import Quotas
 from hope_serve.memory.sealed_store import SealedStore
 from hope_serve.memory.url import make_store
+from hope_serve.memory.url_parts import split_url
 
 
 @asynccontextmanager
@@ -55,7 +56,7 @@ def durable_url(config: MemoryConfig) -> str:
     """
     if not config.durability:
         return config.url
-    parts = urlsplit(config.url)
+    parts = split_url(config.url)
     if parts.scheme == "sqlite":
         if config.durability != Durability.LOCAL_FSYNC.value:
             raise ConfigError(
@@ -68,7 +69,7 @@ def durable_url(config: MemoryConfig) -> str:
         raise ConfigError(f"memory.durability is {config.durability}, and memory.url says {said[-1]}; say it once")
     if "durability" in parse_qs(parts.query):
         return config.url
-    return parts._replace(query="&".join(filter(None, (parts.query, f"durability={config.durability}")))).geturl()
+    return parts.with_option("durability", config.durability)
 
 
 def _keys(config: MemoryConfig, secret: str) -> KeyRing | None:
