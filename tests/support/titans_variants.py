@@ -19,7 +19,7 @@ COMMIT = [  # H, D, C, matrix, ring
 ]
 CHUNK = [  # H, D, C, matrix, ring, x, weights, causal
     (16, 128, 64, F32, F16, BF16, BF16, True),
-    (16, 128, 64, F16, F16, F16, F32, True),
+    (16, 128, 64, F16, F16, BF16, BF16, True),
     (32, 64, 64, F32, F32, F32, F32, True),
     (16, 128, 16, F32, BF16, BF16, BF16, False),
 ]

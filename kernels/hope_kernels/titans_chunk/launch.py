@@ -98,8 +98,14 @@ def _write(
         frozen=half(count, heads, size, size),
         gates=torch.empty(count, heads, 7, rows, device=x.device),
     )
-    matrix, *ring = state.tensors().values()
-    strides = (state.ring_k.stride(0), state.ring_gate.stride(0), state.position.stride(0), len(state.matrix))
+    carried = torch.empty(batch * heads, size, size, device=x.device)
+    strides = (
+        state.matrix.stride(0),
+        state.ring_k.stride(0),
+        state.ring_gate.stride(0),
+        state.position.stride(0),
+        len(state.matrix),
+    )
     shape = {"H": heads, "D": size, "C": rule.chunk_size, "T": rows}
     write_kernel[(batch * heads,)](
         x,
@@ -109,12 +115,10 @@ def _write(
         _narrow(weights.value),
         weights.gates.contiguous(),
         weights.gate_bias.contiguous(),
-        matrix,
-        *ring,
+        *state.tensors().values(),
         *vars(chunks).values(),
         torch.empty(batch * heads, 2, rows, rows, device=x.device),
-        torch.empty(batch * heads, size, size, device=x.device),
-        matrix.stride(0),
+        carried,
         *strides,
         tokens // batch,
         rule.eta_max,
@@ -125,10 +129,11 @@ def _write(
     pack_kernel[(batch * heads,)](
         starts,
         slots,
-        *ring,
+        *state.tensors().values(),
         chunks.keys,
         chunks.writes,
         chunks.gates,
+        carried,
         *strides,
         tokens // batch,
         rule.eta_max,

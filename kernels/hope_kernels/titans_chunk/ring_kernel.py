@@ -30,6 +30,7 @@ def unpack_ring(
 def pack_kernel(
     starts_ptr,
     slots_ptr,
+    matrix_ptr,
     ring_k_ptr,
     ring_w_ptr,
     gate_ptr,
@@ -37,6 +38,8 @@ def pack_kernel(
     keys_ptr,
     writes_ptr,
     token_ptr,
+    carried_ptr,
+    matrix_stride,
     ring_stride,
     gate_stride,
     position_stride,
@@ -48,7 +51,7 @@ def pack_kernel(
     C: tl.constexpr,
     T: tl.constexpr,
 ):
-    """One (sequence, head): its ring and position after the last token; the open row is there already.
+    """One (sequence, head): its matrix, ring and position after the last token.
 
     A kernel of its own: what it addresses would wait in registers all through the loop of ``write_kernel``.
     """
@@ -83,10 +86,14 @@ def pack_kernel(
     new = changed & (r < rows)
     k = tl.load(keys_ptr, mask=new[:, None], other=0.0)
     tl.store(ring_k_ptr + ring, k.to(ring_k_ptr.dtype.element_ty), mask=changed[:, None])
-    solved = (r >= held - 1) & (r < rows - 1)
+    solved = (r >= held - 1) & (r < rows)
     w = eta_max * tl.load(writes_ptr, mask=solved[:, None], other=0.0).to(tl.float32)
     kept = solved | ((r >= rows) & (r < C))
     tl.store(ring_w_ptr + ring, w.to(ring_w_ptr.dtype.element_ty), mask=kept[:, None])
     tl.store(gate_ptr, tl.load(token_ptr, mask=new, other=0.0), mask=changed)
     tl.store(gate_ptr + 1, tl.load(token_ptr + T, mask=new, other=0.0), mask=changed)
     tl.store(position_ptr, rows)
+    if end >= C:
+        square = d[:, None] * D + d[None, :]
+        matrix = tl.load(carried_ptr + tl.program_id(0) * D * D + square)
+        tl.store(matrix_ptr + slot * matrix_stride + h * D * D + square, matrix.to(matrix_ptr.dtype.element_ty))

@@ -48,7 +48,7 @@ def write_kernel(
     C: tl.constexpr,
     T: tl.constexpr,
 ):
-    """One (sequence, head): its chunks' keys, writes, snapshots and gates, its matrix after them and the open row.
+    """One (sequence, head): its chunks' keys, writes, snapshots and gates, and its matrix after them.
 
     T is C rounded up. Rows of a chunk that were in the ring before keep their place: a closed row solves to itself,
     the open one is closed with the others.
@@ -139,28 +139,26 @@ def write_kernel(
             free += old
             p += tl.where((start + r == -1)[None, :], old, 0.0)
         tl.store(keys_ptr + column, (k * tl.load(token_ptr + 3 * T + r)[None, :]).to(tl.float16))
-        if start + C > length:
-            opened = eta_max * tl.sum(tl.where((start + r == length - 1)[None, :], p, 0.0), 1)
-            tl.store(ring_w_ptr + (length - 1 - start) * D + d, opened.to(ring_w_ptr.dtype.element_ty))
+        # The last row of an unfinished chunk stays open: its p goes where no token of this call reads.
+        last = tl.where(start + C > length, length - 1 - start, -1)
+        tl.store(writes_ptr + column, p.to(tl.float16), mask=(r == last)[None, :])
         w = tl.dot(frozen, p.to(tl.float16), acc=free)
         x = load_columns(x_ptr, start + C + r, length, d, H, D, C)
         w = solve_columns(w, solve_ptr, T)
-        tl.store(writes_ptr + column, w.to(tl.float16))
+        tl.store(writes_ptr + column, w.to(tl.float16), mask=(r != last)[None, :])
         if start + C <= length:
             end = tl.load(token_ptr + T + C - 1)
             left = tl.exp(end - tl.load(token_ptr + T + r, mask=r < C, other=0.0))
             keys = tl.load(keys_ptr + r[:, None] * D + d[None, :])
             moved = tl.dot((left[None, :] * w).to(tl.float16), keys)
             matrix = tl.exp(end) * tl.load(carried_ptr + square) - eta_max * moved
-            if start + 2 * C > length:
-                tl.store(matrix_ptr + square, matrix.to(matrix_ptr.dtype.element_ty))
+            tl.store(carried_ptr + square, matrix)
             if start + C < length:
                 keys_ptr += H * T * D
                 writes_ptr += H * T * D
                 frozen_ptr += H * D * D
                 token_ptr += H * 7 * T
                 tl.store(frozen_ptr + tl.trans(square), matrix.to(tl.float16))
-                tl.store(carried_ptr + square, matrix)
 
 
 @triton.jit
