@@ -46,7 +46,12 @@ def _database_path(url: str, path: str, rest: str) -> Path:
 
 
 def _sqlite_store(database: Path, keys: KeyRing | None, options: StoreOptions) -> SealedStore:
-    database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequest(
+            "memory", f"the folder of {database} cannot be made ({error.strerror}); name one that can be written"
+        ) from error
     installation = find_installation(database)
     keys = keys or single_key(installation.key, encrypts=False)
     return SealedStore(SqliteBackend(database, installation), keys, options)

@@ -110,9 +110,12 @@ def _metrics_server(listen: str, metrics: Metrics) -> MetricsServer:
 
 
 def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if name not in have and not (name == "cuda" and len(have) > 1):
+        raise ConfigError(f"model.device is {name!r}; this machine has {', '.join(have)}")
+    return name
 
 
 def _build_labels() -> dict[str, str]:

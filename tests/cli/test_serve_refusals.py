@@ -180,7 +180,6 @@ def test_a_port_that_is_taken_is_named(serve, option, key):
         assert word in said.err
 
 
-@pytest.mark.xfail(strict=True, raises=(RuntimeError, AssertionError, OSError), reason="it ends in a traceback")
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [

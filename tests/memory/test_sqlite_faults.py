@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 from support import store_worker
@@ -55,6 +56,17 @@ async def test_a_truncated_file_is_an_error_and_never_a_fresh_start(written, siz
         for owner in (ALICE, BOB):
             await store.load(owner, fingerprint=MODEL)
     assert written.path.read_bytes()[: len(cut)] == cut
+
+
+@pytest.mark.parametrize(
+    ("edit", "lost"),
+    [("DROP TABLE chunks", "chunks"), ("DROP TABLE owners", "owners"), ("DELETE FROM meta", "secret")],
+)
+async def test_a_file_that_lost_a_part_is_an_error_and_never_a_fresh_start(written, edit, lost):
+    with closing(sqlite3.connect(written.path)) as connection, connection:
+        connection.execute(edit)
+    with pytest.raises(CorruptMemory, match=f"lost.*{lost}.*restore"):
+        await written.store()
 
 
 async def test_a_file_that_vanished_is_an_error(written):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 from hope_serve.errors import CorruptMemory, FailedPrecondition
@@ -68,3 +69,16 @@ def prepare(connection: sqlite3.Connection, where: str, *, born: bool) -> None:
             "wrote it, or move its memories with `hope-serve memory copy`",
             reason="SCHEMA_VERSION",
         )
+    else:
+        _require_whole(connection, where)
+
+
+def _require_whole(connection: sqlite3.Connection, where: str) -> None:
+    """Every table is there, and the secret too where there are owners: a new one would make strangers of them all."""
+    expected = set(re.findall(r"CREATE TABLE (\w+)", _TABLES))
+    found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if lost := sorted(expected - found):
+        raise CorruptMemory(f"{where} has lost its tables {', '.join(lost)}; restore it from a backup")
+    secret = connection.execute("SELECT 1 FROM meta WHERE name = 'secret'").fetchone()
+    if not secret and connection.execute("SELECT 1 FROM owners LIMIT 1").fetchone():
+        raise CorruptMemory(f"{where} has lost the secret that its owners are kept under; restore it from a backup")
