@@ -11,6 +11,7 @@ from hope_serve.errors import DeadlineExceeded, Exhausted, NotFound, Unavailable
 
 TRY_AGAIN = (Unavailable, DeadlineExceeded, Exhausted)
 PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 2.0
 TOKENS = (2, 10)
 TRY_SECONDS = 10.0
 HASTE_SECONDS = 0.05
@@ -63,12 +64,10 @@ class Crowd:
         await asyncio.gather(*self._twins)
 
     async def _until_acknowledged(self, user, request, draw):
-        seconds = HASTE_SECONDS if draw.random() < 0.05 else TRY_SECONDS
-        while True:
-            if await self._adapt(user, request, draw.choice(self._clients), seconds):
-                return
-            await asyncio.sleep(PAUSE_SECONDS)
-            seconds = TRY_SECONDS
+        seconds, pause = HASTE_SECONDS if draw.random() < 0.05 else TRY_SECONDS, PAUSE_SECONDS
+        while not await self._adapt(user, request, draw.choice(self._clients), seconds):
+            await asyncio.sleep(draw.uniform(0, pause))
+            seconds, pause = TRY_SECONDS, min(2 * pause, MAX_PAUSE_SECONDS)
 
     async def _twin(self, user, request, draw):
         """The same request once more, at the same time, perhaps at another pod."""
