@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+import logging
 import os
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
+
+_log = logging.getLogger(__name__)
 
 
 class Action(enum.Enum):
@@ -46,7 +49,7 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditLog(Protocol):
-    """Takes events after they happened. It must not block."""
+    """Takes events after they happened. It must neither block nor raise: what was done stands."""
 
     def record(self, event: AuditEvent) -> None:
         """Keep one event."""
@@ -64,8 +67,15 @@ class AuditFile:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def record(self, event: AuditEvent) -> None:
-        """Append one line. Raises OSError when the disk does not take it."""
-        os.write(self._descriptor, msgspec.json.encode(event) + b"\n")
+        """Append one line; what the disk does not take goes to the process's own log instead."""
+        line = msgspec.json.encode(event) + b"\n"
+        try:
+            written = os.write(self._descriptor, line)
+        except OSError as error:
+            _log.error("the audit log does not take events (%s): %s", error.strerror, line.decode().strip())
+            return
+        if written < len(line):
+            _log.error("the audit log took %d bytes of an event: %s", written, line.decode().strip())
 
     def close(self) -> None:
         """Let go of the file."""
