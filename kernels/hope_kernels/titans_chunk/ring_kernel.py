@@ -69,6 +69,8 @@ def pack_kernel(
     at = tl.load(position_ptr)
     if at >= C:
         return
+    # Every warp has read the position before one of them moves it.
+    tl.debug_barrier()
     end = at + length
     last = ((begin // C + 2 * b + (end - 1) // C) * H + h).to(tl.int64)
     d, r = tl.arange(0, D), tl.arange(0, T)
