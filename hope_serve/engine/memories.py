@@ -21,7 +21,7 @@ from hope_serve.api import (
 )
 from hope_serve.engine.adapter import Learned, level_reports
 from hope_serve.engine.tensors import TensorCodec
-from hope_serve.errors import HopeError, NotFound
+from hope_serve.errors import HopeError, NotFound, Unavailable
 from hope_serve.memory.snapshot import Counter, TensorDigest, digest_tensor
 from hope_serve.memory.store import Committed, Head, MemoryStore, StoredMemory
 from hope_serve.metrics import Metrics
@@ -96,8 +96,15 @@ class Memories:
 
         Raises:
             NotFound: there is no memory and ``on_missing`` is FAIL, or not that version (yet).
+            Unavailable: the store is away, and no memory that fits is warm.
         """
-        head = await self.store.head(owner)
+        try:
+            head = await self.store.head(owner)
+        except Unavailable:
+            # Who is resident is still answered, from the last version that this pod knows of; the answer names it.
+            if warm := self._resident(owner, choice):
+                return warm
+            raise
         if not head.exists:
             self.forget(owner, reason="erased")
             if choice.exact_version is None and choice.min_version is None and choice.on_missing is OnMissing.BASE:
@@ -109,7 +116,16 @@ class Memories:
                 "wait for the newer version or ask for less",
                 reason="VERSION_NOT_FOUND",
             )
-        return await self.load(owner, choice.exact_version or head.version, head=head)
+        if choice.exact_version is not None:
+            return await self.load(owner, choice.exact_version, head=head)
+        return (await self._at(owner, head))[1]
+
+    def _resident(self, owner: Owner, choice: MemoryChoice) -> Warm | None:
+        """The warm memory, where it is a version that ``choice`` allows."""
+        warm = self._warm.get(owner)
+        if warm is None or choice.exact_version not in (None, warm.version):
+            return None
+        return warm if warm.version >= (choice.min_version or 0) else None
 
     async def warm(self, owner: Owner, choice: MemoryChoice) -> Warmed:
         """Have the memory at hand that ``choose`` would choose.
@@ -149,7 +165,21 @@ class Memories:
     async def base(self, owner: Owner) -> tuple[Head, Warm | None]:
         """Where an adaptation starts: the head, and its memory unless there is none."""
         head = await self.store.head(owner)
-        return head, await self.load(owner, head.version, head=head) if head.exists else None
+        return await self._at(owner, head) if head.exists else (head, None)
+
+    async def _at(self, owner: Owner, head: Head) -> tuple[Head, Warm]:
+        """The memory at its head, and that head: a later one if writers passed this one while it was read.
+
+        Raises:
+            NotFound: the memory was erased meanwhile.
+        """
+        while True:
+            try:
+                return head, await self.load(owner, head.version, head=head)
+            except NotFound:
+                head, before = await self.store.head(owner), head
+                if not head.exists or head.version == before.version:
+                    raise
 
     def keep(self, owner: Owner, warm: Warm) -> None:
         """Keep a current version in RAM."""

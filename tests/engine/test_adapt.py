@@ -261,3 +261,21 @@ async def test_metrics_count_what_happened(open_engine):
     assert value("hope_prompt_tokens_total") == 5
     assert value("hope_time_to_first_token_seconds_count", {"memory_tier": "host"}) == 1
     assert value("hope_inter_token_latency_seconds_count") == 5
+
+
+async def test_adaptation_goes_on_when_others_passed_the_version_it_was_about_to_read(open_engine, monkeypatch):
+    async with open_engine() as slow, open_engine() as busy:
+        await adapt(busy, ids(0, 40), request_id="first")
+        head, first = slow.memories.store.head, asyncio.Event()
+
+        async def head_and_pause(owner):
+            found = await head(owner)
+            if not first.is_set():
+                first.set()
+                for number in range(1, 5):
+                    await adapt(busy, ids(number, 40), request_id=f"busy-{number}")
+            return found
+
+        monkeypatch.setattr(slow.memories.store, "head", head_and_pause)
+        result = await adapt(slow, ids(9, 40), request_id="slow")
+    assert (result.base_version, result.version) == (5, 6)

@@ -10,7 +10,7 @@ from support.redis_server import RedisServer, until
 from support.server_running import connect
 
 from hope_serve.api import MemoryChoice, Owner, SamplingParams
-from hope_serve.errors import FailedPrecondition, NotFound
+from hope_serve.errors import FailedPrecondition, NotFound, Unavailable
 from hope_serve.memory.redis.make import install_functions
 from hope_serve.server.owners import owner_of
 
@@ -178,3 +178,18 @@ async def test_a_warm_memory_takes_as_much_ram_as_it_is_counted_for(pods):
 
 def _is_warm(pod, owner: Owner) -> bool:
     return owner in pod.engine.memories._warm
+
+
+async def test_who_is_resident_is_answered_while_the_store_is_away(pods, valkey):
+    one, two = pods
+    version = (await one.adapt("ann", LESSONS[0])).version
+    await two.adapt("bob", LESSONS[1])
+    expected = await said(one)
+    valkey.kill()
+    try:
+        assert await said(one) == await said(one, min_version=version) == expected
+        for call in (said(one, user="bob"), said(one, min_version=version + 1), one.adapt("ann", LESSONS[2])):
+            with pytest.raises(Unavailable):
+                await call
+    finally:
+        valkey.start()

@@ -35,7 +35,6 @@ class Crowd:
         self.texts = {}
         self.digests = {}
         self.done = set()
-        self.passed = 0
         self.tries = 0
         self.duplicates = 0
 
@@ -81,10 +80,6 @@ class Crowd:
             result = await client.adapt(user, tokens, request_id=request, timeout_seconds=seconds)
         except TRY_AGAIN:
             return False
-        except NotFound as error:
-            if self._was_passed(error):
-                return False
-            raise
         self.done.add(request)
         self.history.acknowledged.append(
             Acknowledged(user, request, _payload(tokens), result.version, time.monotonic())
@@ -94,12 +89,6 @@ class Crowd:
         digest = self.digests.setdefault((user, result.version), result.state_digest)
         assert digest == result.state_digest, f"two digests of version {result.version} of {user}"
         return True
-
-    def _was_passed(self, error):
-        """Whether a pod was so slow that the version it was about to read had been dropped."""
-        passed = "is not kept" in str(error)
-        self.passed += passed
-        return passed
 
     async def _read(self, user, draw):
         """What was acknowledged is read on any pod, or the pod says that it cannot tell."""
@@ -113,9 +102,7 @@ class Crowd:
                 timeout_seconds=TRY_SECONDS,
             )
             version = answer.started.memory_version
-        except NotFound as error:
-            if self._was_passed(error):
-                return
+        except NotFound:
             version = 0
         except TRY_AGAIN:
             return

@@ -108,8 +108,7 @@ def summary(crowd, pods, equal):
         f"adapts acknowledged {len(acknowledged)}, lost {len(acknowledged - applied.keys())}, "
         f"applied twice {sum(count > 1 for count in applied.values())}; tries {crowd.tries}, "
         f"answered as repeated {crowd.duplicates}; pods killed {pods.kills}, replies dropped {pods.dropped}, "
-        f"links stalled {pods.stalls}; versions dropped before a slow pod had read them {crowd.passed}; "
-        f"fresh reads checked {len(history.reads)}; "
+        f"links stalled {pods.stalls}; fresh reads checked {len(history.reads)}; "
         f"users replayed with equal digest {equal} of {len(history.final)}"
     )
 
