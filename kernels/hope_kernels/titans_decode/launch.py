@@ -12,6 +12,8 @@ from hope_kernels.layout import LinearState, LinearWeights, TitansRule
 from hope_kernels.titans_decode.project_kernel import project_kernel
 from hope_kernels.titans_decode.read_kernel import read_kernel
 
+# The interpreter multiplies tiles of bfloat16 wrongly.
+DOT_DTYPES = {torch.float16} if triton.knobs.runtime.interpret else {torch.float16, torch.bfloat16}
 FEW = 256  # programs: less than two for each multiprocessor
 
 
@@ -32,15 +34,17 @@ def read_blocks(programs: int, size: int, element_bytes: int) -> ReadBlocks:
 
     Few heads are spread over the card by columns; many keep whole rows.
     """
-    if programs <= FEW and size > 32:
-        return ReadBlocks(wide=size // 4, deep=2, columns=32, ring_rows=32, stages=3, warps=4)
-    wide = max(2, 512 // (size * element_bytes)) * 4
-    return ReadBlocks(wide=min(wide, size // 2), deep=2, columns=size, ring_rows=8, stages=3, warps=4)
+    columns = 32 if programs <= FEW and size > 32 else size
+    if element_bytes == 2:
+        return ReadBlocks(wide=1, deep=min(32, size), columns=columns, ring_rows=32, stages=3, warps=2)
+    warps = 2
+    wide = max(1, 512 // (columns * element_bytes)) * warps
+    return ReadBlocks(wide=wide, deep=min(8, size // wide), columns=columns, ring_rows=32, stages=3, warps=warps)
 
 
 def project_rows(batch: int) -> int:
     """Sequences that share one load of the weights; a dot takes at least 16."""
-    return 16 if batch <= 256 else 32 if batch <= 512 else 64
+    return 16 if batch < 256 else 32
 
 
 def launch_decode(
@@ -55,10 +59,14 @@ def launch_decode(
     """``titans_decode`` on the kernels; arguments have been checked."""
     batch, heads, size = x.shape
     x, q = x.contiguous(), q.contiguous()
-    seen = torch.empty(3, batch, heads, size, dtype=torch.float32, device=x.device)
+    seen = torch.empty(batch, heads, 16, size, dtype=torch.float32, device=x.device)
     out = torch.empty_like(x)
     blocks = blocks or read_blocks(batch * heads, size, state.matrix.element_size())
     shape = {"H": heads, "D": size, "C": rule.chunk_size, "HAS_SLOTS": slots is not None}
+    dots = {
+        "MATRIX_DOTS": state.matrix.dtype in DOT_DTYPES and size >= 32,
+        "RING_DOTS": state.ring_k.dtype in DOT_DTYPES,
+    }
     overlap = {} if triton.knobs.runtime.interpret else {"launch_pdl": True}
     strides = (state.ring_k.stride(0), state.ring_gate.stride(0), state.position.stride(0), len(state.matrix))
     read_kernel[(batch * heads, size // blocks.columns)](
@@ -66,7 +74,7 @@ def launch_decode(
         q,
         slots,
         *state.tensors().values(),
-        *seen,
+        seen,
         state.matrix.stride(0),
         *strides,
         **shape,
@@ -74,14 +82,15 @@ def launch_decode(
         WIDE=blocks.wide,
         DEEP=blocks.deep,
         COLUMNS=blocks.columns,
-        RING_ROWS=blocks.ring_rows,
         STAGES=blocks.stages,
+        **dots,
+        RING_ROWS=max(16 if dots["RING_DOTS"] else 1, min(blocks.ring_rows, triton.next_power_of_2(rule.chunk_size))),
         OVERLAP=bool(overlap),
         num_warps=blocks.warps,
     )
-    rows = project_rows(batch)
+    rows, split = project_rows(batch), weights.key.element_size() == 2
     project_kernel[(triton.cdiv(batch, rows), heads, 2)](
-        *seen,
+        seen,
         slots,
         weights.key.contiguous(),
         weights.value.contiguous(),
@@ -99,9 +108,10 @@ def launch_decode(
         rule.alpha_min,
         **shape,
         ROWS=rows,
-        SPLIT=weights.key.element_size() == 2,
+        SPLIT=split,
+        PART=32 if split else 16,
         OVERLAP=bool(overlap),
-        num_warps=8 if size == 128 else 4,
+        num_warps=8 if size == 128 and rows > 16 else 4,
         **overlap,
     )
     return out

@@ -31,22 +31,15 @@ def unit_rows(rows):
 
 
 @triton.jit
-def dot_parts(rows_ptr, head, there, weight_ptr, D: tl.constexpr, PART: tl.constexpr):
-    """The same for rows [M, D] and an fp32 weight [D, D] in memory, PART columns of both at a time."""
-    made = tl.zeros((head.shape[0], D), tl.float32)
-    d = tl.arange(0, D)
-    for start in tl.range(0, D, PART, num_stages=1):
-        part = start + tl.arange(0, PART)
-        rows = tl.load(rows_ptr + head[:, None] * D + part[None, :], mask=there[:, None], other=0.0)
-        made += dot_rows(rows, tl.load(weight_ptr + d[:, None] * D + part[None, :]), False)
-    return made
+def load_parts(rows_ptr, head, there, part, D: tl.constexpr):
+    """Columns ``part`` of a row of ``seen`` for every head; fp32 [M, part]."""
+    at = head[:, None].to(tl.int64) * (16 * D) + part[None, :]
+    return tl.load(rows_ptr + at, mask=there[:, None], other=0.0)
 
 
 @triton.jit
 def project_kernel(
-    seen_x_ptr,
-    seen_q_ptr,
-    closed_ptr,
+    seen_ptr,
     slots_ptr,
     key_ptr,
     value_ptr,
@@ -71,31 +64,27 @@ def project_kernel(
     HAS_SLOTS: tl.constexpr,
     ROWS: tl.constexpr,
     SPLIT: tl.constexpr,
+    PART: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
     """One program a (ROWS of the batch, head, half of the work): 0 closes a ring's row and appends one, 1 reads."""
     h = tl.program_id(1)
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, D)
-    square = h * D * D + d[:, None] * D + d[None, :]
     head = m * H + h
     block = head[:, None] * D + d[None, :]
     there = m < batch
+    weight = h * D * D + d[:, None] * D
     if tl.program_id(2) == 1:
-        if SPLIT:
-            memory = tl.load(memory_ptr + square, eviction_policy="evict_last")
         if OVERLAP:
             gdc_wait()
-        if SPLIT:
-            out = dot_rows(tl.load(seen_q_ptr + block, mask=there[:, None], other=0.0), memory, SPLIT)
-        else:
-            out = dot_parts(seen_q_ptr, head, there, memory_ptr + h * D * D, D, 16)
+        out = tl.zeros((ROWS, D), tl.float32)
+        for start in tl.range(0, D, PART, num_stages=3):
+            part = start + tl.arange(0, PART)
+            rows = load_parts(seen_ptr + D, head, there, part, D)
+            out += dot_rows(rows, tl.load(memory_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
         tl.store(out_ptr + block, out.to(out_ptr.dtype.element_ty), mask=there[:, None])
     else:
-        if SPLIT:
-            key = tl.load(key_ptr + square, eviction_policy="evict_last")
-        gate_eta = tl.load(gates_ptr + h * 2 * D + d).to(tl.float32)
-        gate_alpha = tl.load(gates_ptr + h * 2 * D + D + d).to(tl.float32)
         bias_eta = tl.load(bias_ptr + 2 * h).to(tl.float32)
         bias_alpha = tl.load(bias_ptr + 2 * h + 1).to(tl.float32)
         slot = m.to(tl.int64)
@@ -109,21 +98,26 @@ def project_kernel(
         decay = tl.load(gate_at - 1, mask=there & (n > 0), other=0.0)
         if OVERLAP:
             gdc_wait()
-        seen_x = tl.load(seen_x_ptr + block, mask=there[:, None], other=0.0)
-        if SPLIT:
-            k = unit_rows(dot_rows(seen_x, key, SPLIT))
-            value = tl.load(value_ptr + square, eviction_policy="evict_last")
-            v = unit_rows(dot_rows(seen_x, value, SPLIT))
-        else:
-            k = unit_rows(dot_parts(seen_x_ptr, head, there, key_ptr + h * D * D, D, 16))
-            v = unit_rows(dot_parts(seen_x_ptr, head, there, value_ptr + h * D * D, D, 16))
-        eta = eta_max * tl.sigmoid(tl.sum(seen_x * gate_eta[None, :], 1) + bias_eta)
-        alpha = alpha_min + (1.0 - alpha_min) * tl.sigmoid(tl.sum(seen_x * gate_alpha[None, :], 1) + bias_alpha)
+        k = tl.zeros((ROWS, D), tl.float32)
+        v = tl.zeros((ROWS, D), tl.float32)
+        eta = tl.zeros((ROWS,), tl.float32)
+        alpha = tl.zeros((ROWS,), tl.float32)
+        for start in tl.range(0, D, PART, num_stages=3):
+            part = start + tl.arange(0, PART)
+            rows = load_parts(seen_ptr, head, there, part, D)
+            k += dot_rows(rows, tl.load(key_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
+            v += dot_rows(rows, tl.load(value_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
+            eta += tl.sum(rows * tl.load(gates_ptr + h * 2 * D + part).to(tl.float32)[None, :], 1)
+            alpha += tl.sum(rows * tl.load(gates_ptr + h * 2 * D + D + part).to(tl.float32)[None, :], 1)
+        k = unit_rows(k)
+        v = unit_rows(v)
+        eta = eta_max * tl.sigmoid(eta + bias_eta)
+        alpha = alpha_min + (1.0 - alpha_min) * tl.sigmoid(alpha + bias_alpha)
         opened = eta[:, None] * (tl.exp(decay)[:, None] * k + k - v)
         row = slot[:, None] * ring_stride + (h * C + n[:, None]) * D + d[None, :]
-        opened_before = (there & (n > 0))[:, None]
-        closed = tl.load(closed_ptr + block, mask=opened_before, other=0.0)
-        tl.store(ring_w_ptr + row - D, closed.to(ring_w_ptr.dtype.element_ty), mask=opened_before)
+        opened_before = there & (n > 0)
+        closed = load_parts(seen_ptr + 2 * D, head, opened_before, d, D)
+        tl.store(ring_w_ptr + row - D, closed.to(ring_w_ptr.dtype.element_ty), mask=opened_before[:, None])
         tl.store(ring_k_ptr + row, k.to(ring_k_ptr.dtype.element_ty), mask=there[:, None])
         tl.store(ring_w_ptr + row, opened.to(ring_w_ptr.dtype.element_ty), mask=there[:, None])
         tl.store(gate_at, eta, mask=there)

@@ -10,6 +10,12 @@ from triton.language.extra.cuda import gdc_launch_dependents
 
 
 @triton.jit
+def add_three(a0, a1, a2, b0, b1, b2):
+    """Sums of three at once, so that warps meet once."""
+    return a0 + b0, a1 + b1, a2 + b2
+
+
+@triton.jit
 def read_kernel(
     x_ptr,
     q_ptr,
@@ -19,9 +25,7 @@ def read_kernel(
     ring_w_ptr,
     gate_ptr,
     position_ptr,
-    seen_x_ptr,
-    seen_q_ptr,
-    closed_ptr,
+    seen_ptr,
     matrix_stride,
     ring_stride,
     gate_stride,
@@ -37,14 +41,15 @@ def read_kernel(
     COLUMNS: tl.constexpr,
     RING_ROWS: tl.constexpr,
     STAGES: tl.constexpr,
+    MATRIX_DOTS: tl.constexpr,
+    RING_DOTS: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    """seen_x = x + x M, seen_q = M_t-1 applied to the normed q, and the ring's open row, closed; fp32 [B, H, D].
+    """The first three rows of seen [B, H, 16, D], fp32: x + x M; M_t-1 applied to the normed q; the open row, closed.
 
     One program a (sequence, head, COLUMNS of the output); each reads the whole open row, so none may change it.
-    A tile of the matrix is [WIDE, DEEP, COLUMNS], rows counted WIDE first, so that the sums over DEEP stay in a
-    thread's registers. A sequence in the null slot gets zeros; one whose slot does not exist, or whose ring is full,
-    gets NaN and changes nothing.
+    A sequence in the null slot gets zeros; one whose slot does not exist, or whose ring is full, gets NaN and changes
+    nothing.
     """
     if OVERLAP:
         gdc_launch_dependents()
@@ -52,30 +57,83 @@ def read_kernel(
     h = sequence_head % H
     d = tl.arange(0, D)
     cols = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    seen_x_ptr += sequence_head * D + cols
-    seen_q_ptr += sequence_head * D + cols
+    seen_ptr += sequence_head.to(tl.int64) * (16 * D)
     slot = (sequence_head // H).to(tl.int64)
     if HAS_SLOTS:
         slot = tl.load(slots_ptr + slot).to(tl.int64)
         if (slot <= 0) | (slot >= num_slots):
             nothing = tl.full((COLUMNS,), 0.0, tl.float32)
-            tl.store(seen_q_ptr, tl.where(slot == 0, nothing, float("nan")))
+            tl.store(seen_ptr + D + cols, tl.where(slot == 0, nothing, float("nan")))
             return
     n = tl.load(position_ptr + slot * position_stride + h)
     if n >= C:
-        tl.store(seen_q_ptr, tl.full((COLUMNS,), float("nan"), tl.float32))
+        tl.store(seen_ptr + D + cols, tl.full((COLUMNS,), float("nan"), tl.float32))
         return
     x_ptr += sequence_head * D
     q_ptr += sequence_head * D
     matrix_ptr += slot * matrix_stride + h * D * D
-    ring = slot * ring_stride + h * C * D
-    open_row = ring + tl.maximum(n - 1, 0) * D
+    ring_k_ptr += slot * ring_stride + h * C * D
+    ring_w_ptr += slot * ring_stride + h * C * D
+    open_k_ptr = ring_k_ptr + tl.maximum(n - 1, 0) * D
+    open_w_ptr = ring_w_ptr + tl.maximum(n - 1, 0) * D
     gate_ptr += slot * gate_stride + h * C * 2
-    eta = tl.load(gate_ptr + 2 * n - 2, mask=n > 0, other=0.0)
-    decay = tl.load(gate_ptr + 2 * n - 1, mask=n > 0, other=0.0)
-    decay_before = tl.load(gate_ptr + 2 * n - 3, mask=n > 1, other=0.0)
-    k = tl.load(ring_k_ptr + open_row + d, mask=(d < D) & (n > 0), other=0.0).to(tl.float32)
+    opened = n > 0
+    q = tl.load(q_ptr + d).to(tl.float32)
+    scale = 1.0 / tl.maximum(tl.sqrt(tl.sum(q * q)), 1e-12)
+    q *= scale
+    k = tl.load(open_k_ptr + d, mask=(d < D) & opened, other=0.0).to(tl.float32)
+    if MATRIX_DOTS:
+        seen_x, seen_q, seen_p = read_by_dots(
+            matrix_ptr, x_ptr, q_ptr, open_w_ptr, seen_ptr, scale, opened, cols, D, COLUMNS, DEEP, STAGES
+        )
+    else:
+        seen_x, seen_q, seen_p = read_by_sums(
+            matrix_ptr, x_ptr, q_ptr, open_w_ptr, scale, opened, cols, D, COLUMNS, WIDE, DEEP, STAGES
+        )
+    q_cols = scale * tl.load(q_ptr + cols).to(tl.float32)
+    tl.store(seen_ptr + cols, tl.load(x_ptr + cols).to(tl.float32) + seen_x)
+    if opened:
+        eta = tl.load(gate_ptr + 2 * n - 2)
+        decay = tl.load(gate_ptr + 2 * n - 1)
+        decay_before = tl.load(gate_ptr + 2 * n - 3, mask=n > 1, other=0.0)
+        if RING_DOTS:
+            mixed_q, mixed_k = mix_by_dots(
+                ring_k_ptr, ring_w_ptr, gate_ptr, seen_ptr, q, k, decay, decay_before, n - 1, cols, D, COLUMNS, RING_ROWS
+            )
+        else:
+            mixed_q, mixed_k = mix_by_sums(
+                ring_k_ptr, ring_w_ptr, gate_ptr, q, k, decay, decay_before, n - 1, cols, D, COLUMNS, RING_ROWS
+            )
+        p = tl.load(open_w_ptr + cols).to(tl.float32)
+        k_cols = tl.load(open_k_ptr + cols).to(tl.float32)
+        w = seen_p + p - eta * (tl.exp(decay_before) * k_cols + mixed_k)
+        w = w.to(ring_w_ptr.dtype.element_ty).to(tl.float32)
+        tl.store(seen_ptr + 2 * D + cols, w)
+        if CAUSAL:
+            seen_q = tl.exp(decay) * seen_q - mixed_q - tl.sum(k * q) * w
+    tl.store(seen_ptr + D + cols, q_cols + seen_q)
 
+
+@triton.jit
+def read_by_sums(
+    matrix_ptr,
+    x_ptr,
+    q_ptr,
+    p_ptr,
+    scale,
+    opened,
+    cols,
+    D: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WIDE: tl.constexpr,
+    DEEP: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """x M, scale q M and p M in fp32.
+
+    A tile of the matrix is [WIDE, DEEP, COLUMNS], rows counted WIDE first, so that the sums over DEEP stay in a
+    thread's registers.
+    """
     wide = tl.arange(0, WIDE)[:, None]
     deep = tl.arange(0, DEEP)[None, :]
     sum_x = tl.zeros((WIDE, COLUMNS), tl.float32)
@@ -83,39 +141,130 @@ def read_kernel(
     sum_p = tl.zeros((WIDE, COLUMNS), tl.float32)
     for start in tl.range(0, D, DEEP * WIDE, num_stages=STAGES):
         rows = start + wide * DEEP + deep
-        tile = tl.load(matrix_ptr + rows[:, :, None] * D + cols[None, None, :], eviction_policy="evict_first").to(
-            tl.float32
-        )
+        tile = tl.load(matrix_ptr + rows[:, :, None] * D + cols[None, None, :], eviction_policy="evict_first")
+        tile = tile.to(tl.float32)
         x = tl.load(x_ptr + rows).to(tl.float32)
         q = tl.load(q_ptr + rows).to(tl.float32)
-        p = tl.load(ring_w_ptr + open_row + rows, mask=(rows >= 0) & (n > 0), other=0.0).to(tl.float32)
+        p = tl.load(p_ptr + rows, mask=(rows >= 0) & opened, other=0.0).to(tl.float32)
         sum_x += tl.sum(tile * x[:, :, None], 1)
         sum_q += tl.sum(tile * q[:, :, None], 1)
         sum_p += tl.sum(tile * p[:, :, None], 1)
+    sum_x, sum_q, sum_p = tl.reduce((sum_x, sum_q, sum_p), 0, add_three)
+    return sum_x, scale * sum_q, sum_p
 
-    tl.store(seen_x_ptr, tl.load(x_ptr + cols).to(tl.float32) + tl.sum(sum_x, 0))
-    q = tl.load(q_ptr + d).to(tl.float32)
-    seen_q = tl.sum(sum_q, 0)
-    if n > 0:
-        mixed_q = tl.zeros((COLUMNS,), tl.float32)
-        mixed_k = tl.zeros((COLUMNS,), tl.float32)
-        for start in range(0, n - 1, RING_ROWS):
-            rows = start + tl.arange(0, RING_ROWS)
-            closed = rows < n - 1
-            row_decay = tl.load(gate_ptr + 2 * rows + 1, mask=closed, other=0.0)
-            row = ring + rows[:, None] * D
-            row_k = tl.load(ring_k_ptr + row + d[None, :], mask=closed[:, None], other=0.0).to(tl.float32)
-            row_w = tl.load(ring_w_ptr + row + cols[None, :], mask=closed[:, None], other=0.0).to(tl.float32)
-            by_q = tl.sum(row_k * q[None, :], 1) * tl.exp(decay - row_decay)
-            by_k = tl.sum(row_k * k[None, :], 1) * tl.exp(decay_before - row_decay)
-            mixed_q += tl.sum(row_w * by_q[:, None], 0)
-            mixed_k += tl.sum(row_w * by_k[:, None], 0)
-        p = tl.load(ring_w_ptr + open_row + cols).to(tl.float32)
-        k_cols = tl.load(ring_k_ptr + open_row + cols).to(tl.float32)
-        w = tl.sum(sum_p, 0) + p - eta * (tl.exp(decay_before) * k_cols + mixed_k)
-        w = w.to(ring_w_ptr.dtype.element_ty).to(tl.float32)
-        tl.store(closed_ptr + sequence_head * D + cols, w)
-        if CAUSAL:
-            seen_q = tl.exp(decay) * seen_q - mixed_q - tl.sum(k * q) * w
-    scale = 1.0 / tl.maximum(tl.sqrt(tl.sum(q * q)), 1e-12)
-    tl.store(seen_q_ptr, scale * (tl.load(q_ptr + cols).to(tl.float32) + seen_q))
+
+@triton.jit
+def read_by_dots(
+    matrix_ptr,
+    x_ptr,
+    q_ptr,
+    p_ptr,
+    seen_ptr,
+    scale,
+    opened,
+    cols,
+    D: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEEP: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """The same for a matrix of 16 bits, on matrix units: rows 0 to 5 of a tile of 16 are x, q and p in two parts each."""
+    m = tl.arange(0, 16)[:, None]
+    narrow = matrix_ptr.dtype.element_ty
+    seen = tl.zeros((16, COLUMNS), tl.float32)
+    for start in tl.range(0, D, DEEP, num_stages=STAGES):
+        rows = start + tl.arange(0, DEEP)
+        tile = tl.load(matrix_ptr + rows[:, None] * D + cols[None, :], eviction_policy="evict_first")
+        x = tl.load(x_ptr + rows).to(tl.float32)
+        q = scale * tl.load(q_ptr + rows).to(tl.float32)
+        p = tl.load(p_ptr + rows, mask=(rows >= 0) & opened, other=0.0).to(tl.float32)
+        asked = tl.where(m < 2, x[None, :], tl.where(m < 4, q[None, :], tl.where(m < 6, p[None, :], 0.0)))
+        high = asked.to(narrow)
+        asked = tl.where(m % 2 == 0, high, (asked - high.to(tl.float32)).to(narrow))
+        seen = tl.dot(asked, tile, seen)
+    store_rows(seen_ptr, seen, cols, 6, D)
+    x = load_row(seen_ptr, cols, 0, D) + load_row(seen_ptr, cols, 1, D)
+    q = load_row(seen_ptr, cols, 2, D) + load_row(seen_ptr, cols, 3, D)
+    return x, q, load_row(seen_ptr, cols, 4, D) + load_row(seen_ptr, cols, 5, D)
+
+
+@triton.jit
+def store_rows(seen_ptr, tile, cols, ROWS: tl.constexpr, D: tl.constexpr):
+    """Put the first ROWS of a tile behind the results, where each thread finds whole columns: shuffles cost more."""
+    m = tl.arange(0, 16)[:, None]
+    tl.store(seen_ptr + (3 + m) * D + cols[None, :], tile, mask=m < ROWS)
+    tl.debug_barrier()
+
+
+@triton.jit
+def load_row(seen_ptr, cols, ROW: tl.constexpr, D: tl.constexpr):
+    """One of the rows that ``store_rows`` put there."""
+    return tl.load(seen_ptr + (3 + ROW) * D + cols)
+
+
+@triton.jit
+def mix_by_sums(
+    ring_k_ptr,
+    ring_w_ptr,
+    gate_ptr,
+    q,
+    k,
+    decay,
+    decay_before,
+    closed_rows,
+    cols,
+    D: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    RING_ROWS: tl.constexpr,
+):
+    """Sums over the ring's closed rows s of w_s times q . k_s and k . k_s, each decayed to its time; fp32 [COLUMNS]."""
+    d = tl.arange(0, D)
+    mixed_q = tl.zeros((COLUMNS,), tl.float32)
+    mixed_k = tl.zeros((COLUMNS,), tl.float32)
+    for start in tl.range(0, closed_rows, RING_ROWS, num_stages=1):
+        rows = start + tl.arange(0, RING_ROWS)
+        closed = rows < closed_rows
+        row_decay = tl.load(gate_ptr + 2 * rows + 1, mask=closed, other=0.0)
+        row_k = tl.load(ring_k_ptr + rows[:, None] * D + d[None, :], mask=closed[:, None], other=0.0).to(tl.float32)
+        row_w = tl.load(ring_w_ptr + rows[:, None] * D + cols[None, :], mask=closed[:, None], other=0.0).to(tl.float32)
+        by_q = tl.sum(row_k * q[None, :], 1) * tl.exp(decay - row_decay)
+        by_k = tl.sum(row_k * k[None, :], 1) * tl.exp(decay_before - row_decay)
+        mixed_q += tl.sum(row_w * by_q[:, None], 0)
+        mixed_k += tl.sum(row_w * by_k[:, None], 0)
+    return mixed_q, mixed_k
+
+
+@triton.jit
+def mix_by_dots(
+    ring_k_ptr,
+    ring_w_ptr,
+    gate_ptr,
+    seen_ptr,
+    q,
+    k,
+    decay,
+    decay_before,
+    closed_rows,
+    cols,
+    D: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    RING_ROWS: tl.constexpr,
+):
+    """The same for a ring of 16 bits, on matrix units: rows 0 and 1 of a tile of 16 are q in two parts, row 2 is k."""
+    d, m = tl.arange(0, D), tl.arange(0, 16)[:, None]
+    narrow = ring_k_ptr.dtype.element_ty
+    asked = tl.where(m < 2, q[None, :], tl.where(m == 2, k[None, :], 0.0))
+    high = asked.to(narrow)
+    asked = tl.where(m == 1, (asked - high.to(tl.float32)).to(narrow), high)
+    until = tl.where(m == 2, decay_before, decay)
+    mixed = tl.zeros((16, COLUMNS), tl.float32)
+    for start in tl.range(0, closed_rows, RING_ROWS, num_stages=1):
+        rows = start + tl.arange(0, RING_ROWS)
+        closed = rows < closed_rows
+        row_decay = tl.load(gate_ptr + 2 * rows + 1, mask=closed, other=0.0)
+        row_k = tl.load(ring_k_ptr + rows[:, None] * D + d[None, :], mask=closed[:, None], other=0.0)
+        row_w = tl.load(ring_w_ptr + rows[:, None] * D + cols[None, :], mask=closed[:, None], other=0.0)
+        by = tl.dot(asked, tl.trans(row_k)) * tl.exp(until - row_decay[None, :])
+        mixed = tl.dot(by.to(narrow), row_w, mixed)
+    store_rows(seen_ptr, mixed, cols, 3, D)
+    return load_row(seen_ptr, cols, 0, D) + load_row(seen_ptr, cols, 1, D), load_row(seen_ptr, cols, 2, D)
