@@ -40,17 +40,15 @@ def sweep_batch(bench: Bench, batch: int, shape: Shape) -> list[Row]:
 
 
 def candidates(shape: Shape, batch: int) -> list[ReadBlocks]:
-    """Tiles of 4 to 16 KiB, whole rows or parts of them, with few stages or many."""
-    size, width = shape.size, shape.dtype.itemsize
-    found = {read_blocks(batch * shape.heads, size, width)}
-    for tile, columns, warps, stages, deep in product((4096, 8192, 16384), (size, 32), (2, 4, 8), (3, 4), (2, 4)):
-        rows = tile // (columns * width)
-        wide = rows // deep
-        spread = tile / (warps * 32 * 16)
-        if wide < 2 or rows > size or not 1 <= spread <= 4 or (columns < size and batch > 64):
+    """One warp or two, whole rows or parts of them, with few stages or many."""
+    size, narrow = shape.size, shape.dtype.itemsize == 2
+    found = {read_blocks(batch * shape.heads, size, shape.dtype.itemsize)}
+    depths = (32, 64) if narrow else (8, 16)
+    for columns, deep, warps, stages, ring in product((size, 32), depths, (1, 2), (2, 3, 4), (16, 32)):
+        wide = 1 if narrow else max(1, 128 // columns) * warps
+        if wide * deep > size or (columns < size and batch > 16):
             continue
-        ring_rows = 32 if columns < size else max(4, min(16, tile // (8 * columns)))
-        found.add(ReadBlocks(wide=wide, deep=deep, columns=columns, ring_rows=ring_rows, stages=stages, warps=warps))
+        found.add(ReadBlocks(wide=wide, deep=deep, columns=columns, ring_rows=ring, stages=stages, warps=warps))
     return sorted(found, key=repr)
 
 

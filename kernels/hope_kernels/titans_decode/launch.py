@@ -14,7 +14,7 @@ from hope_kernels.titans_decode.read_kernel import read_kernel
 
 # The interpreter multiplies tiles of bfloat16 wrongly.
 DOT_DTYPES = {torch.float16} if triton.knobs.runtime.interpret else {torch.float16, torch.bfloat16}
-FEW = 256  # programs: less than two for each multiprocessor
+FEW = 64  # programs: most multiprocessors would have none
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,33 @@ class ReadBlocks:
 def read_blocks(programs: int, size: int, element_bytes: int) -> ReadBlocks:
     """The table. ``programs``: sequences times heads; ``size``: D; ``element_bytes`` of the matrix.
 
-    Few heads are spread over the card by columns; many keep whole rows.
+    Few heads are spread over the card by columns; many keep whole rows, a warp each.
     """
-    columns = 32 if programs <= FEW and size > 32 else size
+    if programs <= FEW and size > 32:
+        return ReadBlocks(wide=size // 16, deep=16, columns=32, ring_rows=32, stages=3, warps=2)
     if element_bytes == 2:
-        return ReadBlocks(wide=1, deep=min(32, size), columns=columns, ring_rows=32, stages=3, warps=2)
-    warps = 2
-    wide = max(1, 512 // (columns * element_bytes)) * warps
-    return ReadBlocks(wide=wide, deep=min(8, size // wide), columns=columns, ring_rows=32, stages=3, warps=warps)
+        return ReadBlocks(wide=1, deep=min(64, size), columns=size, ring_rows=16, stages=2, warps=1)
+    wide = max(1, 128 // size)
+    deep = min(16 if size == 128 else 8, size // wide)
+    return ReadBlocks(wide=wide, deep=deep, columns=size, ring_rows=16, stages=3, warps=1)
 
 
-def project_rows(batch: int) -> int:
-    """Sequences that share one load of the weights; a dot takes at least 16."""
-    return 16 if batch < 256 else 32
+@dataclass(frozen=True)
+class ProjectBlocks:
+    """Sequences that share one load of the weights (a dot takes at least 16), and columns of these at a time."""
+
+    rows: int
+    part: int
+    stages: int
+    warps: int
+
+
+def project_blocks(batch: int, size: int, element_bytes: int) -> ProjectBlocks:
+    """The table. ``element_bytes`` of the weights."""
+    if element_bytes == 4:
+        return ProjectBlocks(rows=16, part=16, stages=2, warps=4)
+    part = 64 if batch <= 256 else 32
+    return ProjectBlocks(rows=16, part=min(part, size), stages=2 if part == 64 else 3, warps=4)
 
 
 def launch_decode(
@@ -55,11 +69,12 @@ def launch_decode(
     state: LinearState,
     slots: Tensor | None,
     blocks: ReadBlocks | None = None,
+    project: ProjectBlocks | None = None,
 ) -> Tensor:
     """``titans_decode`` on the kernels; arguments have been checked."""
     batch, heads, size = x.shape
     x, q = x.contiguous(), q.contiguous()
-    seen = torch.empty(batch, heads, 16, size, dtype=torch.float32, device=x.device)
+    seen = torch.empty(batch, heads, 8, size, dtype=torch.float32, device=x.device)
     out = torch.empty_like(x)
     blocks = blocks or read_blocks(batch * heads, size, state.matrix.element_size())
     shape = {"H": heads, "D": size, "C": rule.chunk_size, "HAS_SLOTS": slots is not None}
@@ -88,8 +103,8 @@ def launch_decode(
         OVERLAP=bool(overlap),
         num_warps=blocks.warps,
     )
-    rows, split = project_rows(batch), weights.key.element_size() == 2
-    project_kernel[(triton.cdiv(batch, rows), heads, 2)](
+    project = project or project_blocks(batch, size, weights.key.element_size())
+    project_kernel[(triton.cdiv(batch, project.rows), heads, 2)](
         seen,
         slots,
         weights.key.contiguous(),
@@ -107,11 +122,13 @@ def launch_decode(
         rule.eta_max,
         rule.alpha_min,
         **shape,
-        ROWS=rows,
-        SPLIT=split,
-        PART=32 if split else 16,
+        ROWS=project.rows,
+        SPLIT=weights.key.element_size() == 2,
+        PART=project.part,
+        STAGES=project.stages,
+        CLOSE=blocks.columns < size,
         OVERLAP=bool(overlap),
-        num_warps=8 if size == 128 and rows > 16 else 4,
+        num_warps=project.warps,
         **overlap,
     )
     return out

@@ -33,7 +33,7 @@ def unit_rows(rows):
 @triton.jit
 def load_parts(rows_ptr, head, there, part, D: tl.constexpr):
     """Columns ``part`` of a row of ``seen`` for every head; fp32 [M, part]."""
-    at = head[:, None].to(tl.int64) * (16 * D) + part[None, :]
+    at = head[:, None].to(tl.int64) * (8 * D) + part[None, :]
     return tl.load(rows_ptr + at, mask=there[:, None], other=0.0)
 
 
@@ -65,9 +65,11 @@ def project_kernel(
     ROWS: tl.constexpr,
     SPLIT: tl.constexpr,
     PART: tl.constexpr,
+    STAGES: tl.constexpr,
+    CLOSE: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    """One program a (ROWS of the batch, head, half of the work): 0 closes a ring's row and appends one, 1 reads."""
+    """One program a (ROWS of the batch, head, half of the work): 0 appends a row to a ring, 1 reads."""
     h = tl.program_id(1)
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, D)
@@ -79,7 +81,7 @@ def project_kernel(
         if OVERLAP:
             gdc_wait()
         out = tl.zeros((ROWS, D), tl.float32)
-        for start in tl.range(0, D, PART, num_stages=3):
+        for start in tl.range(0, D, PART, num_stages=STAGES):
             part = start + tl.arange(0, PART)
             rows = load_parts(seen_ptr + D, head, there, part, D)
             out += dot_rows(rows, tl.load(memory_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
@@ -102,7 +104,7 @@ def project_kernel(
         v = tl.zeros((ROWS, D), tl.float32)
         eta = tl.zeros((ROWS,), tl.float32)
         alpha = tl.zeros((ROWS,), tl.float32)
-        for start in tl.range(0, D, PART, num_stages=3):
+        for start in tl.range(0, D, PART, num_stages=STAGES):
             part = start + tl.arange(0, PART)
             rows = load_parts(seen_ptr, head, there, part, D)
             k += dot_rows(rows, tl.load(key_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
@@ -115,9 +117,10 @@ def project_kernel(
         alpha = alpha_min + (1.0 - alpha_min) * tl.sigmoid(alpha + bias_alpha)
         opened = eta[:, None] * (tl.exp(decay)[:, None] * k + k - v)
         row = slot[:, None] * ring_stride + (h * C + n[:, None]) * D + d[None, :]
-        opened_before = there & (n > 0)
-        closed = load_parts(seen_ptr + 2 * D, head, opened_before, d, D)
-        tl.store(ring_w_ptr + row - D, closed.to(ring_w_ptr.dtype.element_ty), mask=opened_before[:, None])
+        if CLOSE:
+            opened_before = there & (n > 0)
+            closed = load_parts(seen_ptr + 2 * D, head, opened_before, d, D)
+            tl.store(ring_w_ptr + row - D, closed.to(ring_w_ptr.dtype.element_ty), mask=opened_before[:, None])
         tl.store(ring_k_ptr + row, k.to(ring_k_ptr.dtype.element_ty), mask=there[:, None])
         tl.store(ring_w_ptr + row, opened.to(ring_w_ptr.dtype.element_ty), mask=there[:, None])
         tl.store(gate_at, eta, mask=there)

@@ -45,11 +45,11 @@ def read_kernel(
     RING_DOTS: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    """The first three rows of seen [B, H, 16, D], fp32: x + x M; M_t-1 applied to the normed q; the open row, closed.
+    """Row 0 of seen [B, H, 8, D], fp32: x + x M; row 1: M_t-1 applied to the normed q. The ring's open row is closed.
 
-    One program a (sequence, head, COLUMNS of the output); each reads the whole open row, so none may change it.
-    A sequence in the null slot gets zeros; one whose slot does not exist, or whose ring is full, gets NaN and changes
-    nothing.
+    One program a (sequence, head, COLUMNS of the output). Each reads the whole open row: with several programs a head
+    none may change it, so the closed one waits in row 2. A sequence in the null slot gets zeros; one whose slot does
+    not exist, or whose ring is full, gets NaN and changes nothing.
     """
     if OVERLAP:
         gdc_launch_dependents()
@@ -57,7 +57,11 @@ def read_kernel(
     h = sequence_head % H
     d = tl.arange(0, D)
     cols = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    seen_ptr += sequence_head.to(tl.int64) * (16 * D)
+    x_ptr += sequence_head * D
+    q_ptr += sequence_head * D
+    seen_ptr += sequence_head.to(tl.int64) * (8 * D)
+    # In the order of waiting: nothing before the matrix is asked for waits for the position.
+    q = tl.load(q_ptr + d).to(tl.float32)
     slot = (sequence_head // H).to(tl.int64)
     if HAS_SLOTS:
         slot = tl.load(slots_ptr + slot).to(tl.int64)
@@ -65,53 +69,52 @@ def read_kernel(
             nothing = tl.full((COLUMNS,), 0.0, tl.float32)
             tl.store(seen_ptr + D + cols, tl.where(slot == 0, nothing, float("nan")))
             return
-    n = tl.load(position_ptr + slot * position_stride + h)
-    if n >= C:
-        tl.store(seen_ptr + D + cols, tl.full((COLUMNS,), float("nan"), tl.float32))
-        return
-    x_ptr += sequence_head * D
-    q_ptr += sequence_head * D
+    n = tl.minimum(tl.load(position_ptr + slot * position_stride + h), C)
+    scale = 1.0 / tl.maximum(tl.sqrt(tl.sum(q * q)), 1e-12)
     matrix_ptr += slot * matrix_stride + h * D * D
     ring_k_ptr += slot * ring_stride + h * C * D
     ring_w_ptr += slot * ring_stride + h * C * D
-    open_k_ptr = ring_k_ptr + tl.maximum(n - 1, 0) * D
-    open_w_ptr = ring_w_ptr + tl.maximum(n - 1, 0) * D
     gate_ptr += slot * gate_stride + h * C * 2
+    open_row = tl.maximum(n - 1, 0) * D
     opened = n > 0
-    q = tl.load(q_ptr + d).to(tl.float32)
-    scale = 1.0 / tl.maximum(tl.sqrt(tl.sum(q * q)), 1e-12)
-    q *= scale
-    k = tl.load(open_k_ptr + d, mask=(d < D) & opened, other=0.0).to(tl.float32)
     if MATRIX_DOTS:
         seen_x, seen_q, seen_p = read_by_dots(
-            matrix_ptr, x_ptr, q_ptr, open_w_ptr, seen_ptr, scale, opened, cols, D, COLUMNS, DEEP, STAGES
+            matrix_ptr, x_ptr, q_ptr, ring_w_ptr + open_row, seen_ptr, scale, opened, cols, D, COLUMNS, DEEP, STAGES
         )
     else:
         seen_x, seen_q, seen_p = read_by_sums(
-            matrix_ptr, x_ptr, q_ptr, open_w_ptr, scale, opened, cols, D, COLUMNS, WIDE, DEEP, STAGES
+            matrix_ptr, x_ptr, q_ptr, ring_w_ptr + open_row, scale, opened, cols, D, COLUMNS, WIDE, DEEP, STAGES
         )
-    q_cols = scale * tl.load(q_ptr + cols).to(tl.float32)
+    if n >= C:
+        tl.store(seen_ptr + D + cols, tl.full((COLUMNS,), float("nan"), tl.float32))
+        return
     tl.store(seen_ptr + cols, tl.load(x_ptr + cols).to(tl.float32) + seen_x)
     if opened:
+        k = tl.load(ring_k_ptr + open_row + d).to(tl.float32)
         eta = tl.load(gate_ptr + 2 * n - 2)
         decay = tl.load(gate_ptr + 2 * n - 1)
         decay_before = tl.load(gate_ptr + 2 * n - 3, mask=n > 1, other=0.0)
+        p = tl.load(ring_w_ptr + open_row + cols).to(tl.float32)
+        k_cols = tl.load(ring_k_ptr + open_row + cols).to(tl.float32)
+        asked = scale * q
         if RING_DOTS:
             mixed_q, mixed_k = mix_by_dots(
-                ring_k_ptr, ring_w_ptr, gate_ptr, seen_ptr, q, k, decay, decay_before, n - 1, cols, D, COLUMNS, RING_ROWS
-            )
+                ring_k_ptr, ring_w_ptr, gate_ptr, seen_ptr, asked, k, decay, decay_before, n - 1, cols,
+                D, COLUMNS, RING_ROWS,
+            )  # fmt: skip
         else:
             mixed_q, mixed_k = mix_by_sums(
-                ring_k_ptr, ring_w_ptr, gate_ptr, q, k, decay, decay_before, n - 1, cols, D, COLUMNS, RING_ROWS
+                ring_k_ptr, ring_w_ptr, gate_ptr, asked, k, decay, decay_before, n - 1, cols, D, COLUMNS, RING_ROWS
             )
-        p = tl.load(open_w_ptr + cols).to(tl.float32)
-        k_cols = tl.load(open_k_ptr + cols).to(tl.float32)
         w = seen_p + p - eta * (tl.exp(decay_before) * k_cols + mixed_k)
-        w = w.to(ring_w_ptr.dtype.element_ty).to(tl.float32)
-        tl.store(seen_ptr + 2 * D + cols, w)
+        w = w.to(ring_w_ptr.dtype.element_ty)
+        if COLUMNS == D:
+            tl.store(ring_w_ptr + open_row + cols, w)
+        else:
+            tl.store(seen_ptr + 2 * D + cols, w.to(tl.float32))
         if CAUSAL:
-            seen_q = tl.exp(decay) * seen_q - mixed_q - tl.sum(k * q) * w
-    tl.store(seen_ptr + D + cols, q_cols + seen_q)
+            seen_q = tl.exp(decay) * seen_q - mixed_q - tl.sum(k * asked) * w.to(tl.float32)
+    tl.store(seen_ptr + D + cols, scale * tl.load(q_ptr + cols).to(tl.float32) + seen_q)
 
 
 @triton.jit
@@ -168,7 +171,7 @@ def read_by_dots(
     DEEP: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """The same for a matrix of 16 bits, on matrix units: rows 0 to 5 of a tile of 16 are x, q and p in two parts each."""
+    """The same for a matrix of 16 bits, on matrix units: rows of a tile of 16 are x, q and p, in two parts each."""
     m = tl.arange(0, 16)[:, None]
     narrow = matrix_ptr.dtype.element_ty
     seen = tl.zeros((16, COLUMNS), tl.float32)
@@ -178,21 +181,29 @@ def read_by_dots(
         x = tl.load(x_ptr + rows).to(tl.float32)
         q = scale * tl.load(q_ptr + rows).to(tl.float32)
         p = tl.load(p_ptr + rows, mask=(rows >= 0) & opened, other=0.0).to(tl.float32)
-        asked = tl.where(m < 2, x[None, :], tl.where(m < 4, q[None, :], tl.where(m < 6, p[None, :], 0.0)))
-        high = asked.to(narrow)
-        asked = tl.where(m % 2 == 0, high, (asked - high.to(tl.float32)).to(narrow))
-        seen = tl.dot(asked, tile, seen)
-    store_rows(seen_ptr, seen, cols, 6, D)
-    x = load_row(seen_ptr, cols, 0, D) + load_row(seen_ptr, cols, 1, D)
-    q = load_row(seen_ptr, cols, 2, D) + load_row(seen_ptr, cols, 3, D)
-    return x, q, load_row(seen_ptr, cols, 4, D) + load_row(seen_ptr, cols, 5, D)
+        asked = tl.where(m % 8 == 0, x[None, :], tl.where(m % 8 == 1, q[None, :], 0.0))
+        asked = tl.where(m % 8 == 2, p[None, :], asked)
+        seen = tl.dot(in_parts(asked, narrow), tile, seen)
+    store_rows(seen_ptr, seen, cols, 3, D)
+    return load_row(seen_ptr, cols, 0, D), load_row(seen_ptr, cols, 1, D), load_row(seen_ptr, cols, 2, D)
+
+
+@triton.jit
+def in_parts(asked, narrow: tl.constexpr):
+    """Rows of a tile of 16 in 16 bits: what rounding takes from row m goes into row m + 8, so nothing is lost."""
+    high = asked.to(narrow)
+    return tl.where(tl.arange(0, 16)[:, None] < 8, high, (asked - high.to(tl.float32)).to(narrow))
 
 
 @triton.jit
 def store_rows(seen_ptr, tile, cols, ROWS: tl.constexpr, D: tl.constexpr):
-    """Put the first ROWS of a tile behind the results, where each thread finds whole columns: shuffles cost more."""
-    m = tl.arange(0, 16)[:, None]
-    tl.store(seen_ptr + (3 + m) * D + cols[None, :], tile, mask=m < ROWS)
+    """Put ROWS of a product with ``in_parts`` behind the results, where each thread finds whole columns.
+
+    A thread holds rows m and m + 8, so adding them moves nothing; shuffles for the rest cost more than this.
+    """
+    whole = tl.sum(tl.reshape(tile, (2, 8, tile.shape[1])), 0)
+    m = tl.arange(0, 8)[:, None]
+    tl.store(seen_ptr + (3 + m) * D + cols[None, :], whole, mask=m < ROWS)
     tl.debug_barrier()
 
 
@@ -250,13 +261,11 @@ def mix_by_dots(
     COLUMNS: tl.constexpr,
     RING_ROWS: tl.constexpr,
 ):
-    """The same for a ring of 16 bits, on matrix units: rows 0 and 1 of a tile of 16 are q in two parts, row 2 is k."""
+    """The same for a ring of 16 bits, on matrix units: rows of a tile of 16 are q and k, in two parts each."""
     d, m = tl.arange(0, D), tl.arange(0, 16)[:, None]
     narrow = ring_k_ptr.dtype.element_ty
-    asked = tl.where(m < 2, q[None, :], tl.where(m == 2, k[None, :], 0.0))
-    high = asked.to(narrow)
-    asked = tl.where(m == 1, (asked - high.to(tl.float32)).to(narrow), high)
-    until = tl.where(m == 2, decay_before, decay)
+    asked = in_parts(tl.where(m % 8 == 0, q[None, :], tl.where(m % 8 == 1, k[None, :], 0.0)), narrow)
+    until = tl.where(m % 8 == 1, decay_before, decay)
     mixed = tl.zeros((16, COLUMNS), tl.float32)
     for start in tl.range(0, closed_rows, RING_ROWS, num_stages=1):
         rows = start + tl.arange(0, RING_ROWS)
@@ -266,5 +275,5 @@ def mix_by_dots(
         row_w = tl.load(ring_w_ptr + rows[:, None] * D + cols[None, :], mask=closed[:, None], other=0.0)
         by = tl.dot(asked, tl.trans(row_k)) * tl.exp(until - row_decay[None, :])
         mixed = tl.dot(by.to(narrow), row_w, mixed)
-    store_rows(seen_ptr, mixed, cols, 3, D)
-    return load_row(seen_ptr, cols, 0, D) + load_row(seen_ptr, cols, 1, D), load_row(seen_ptr, cols, 2, D)
+    store_rows(seen_ptr, mixed, cols, 2, D)
+    return load_row(seen_ptr, cols, 0, D), load_row(seen_ptr, cols, 1, D)
