@@ -14,6 +14,35 @@ from support.titans_data import in_double, linear_weights, pool, relative, twin
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+# Relative error of both gradients against fp64 autograd on the same rounded inputs, by the dtype of x: the products
+# are of fp16 numbers, and the gradients are rounded to it at the end.
+TOLERANCE = {F32: 2e-3, F16: 3e-3, BF16: 8e-3}
+CASES = [  # H, D, C, x, weights, causal, lengths
+    pytest.param(2, 16, 5, F32, F32, True, (12, 1, 3, 8), id="odd"),
+    pytest.param(2, 16, 5, F32, F32, False, (12, 1, 3, 8), id="odd-snapshot"),
+    pytest.param(1, 32, 16, F32, F32, True, (37, 1, 11, 33), id="16"),
+    pytest.param(1, 64, 33, F16, F16, True, (70, 1, 2, 31), id="fp16"),
+    pytest.param(1, 16, 64, F32, F32, True, (140, 1, 2, 64), id="64"),
+    *(
+        pytest.param(*case[1:], (2000, 1, 63, 100), id=case[0], marks=pytest.mark.cuda)
+        for case in (
+            ("128-64", 16, 128, 64, BF16, BF16, True),
+            ("128-fp32", 3, 128, 64, F32, F32, True),
+            ("128-16", 16, 128, 16, F16, BF16, True),
+            ("128-50-snapshot", 3, 128, 50, F32, BF16, False),
+            ("64-64", 32, 64, 64, BF16, F32, True),
+            ("64-33-snapshot", 3, 64, 33, F32, F16, False),
+        )
+    ),
+]
+
+
+def both(*arguments):
+    from hope_kernels.titans_chunk.gradient import differentiable_chunk
+
+    x, q, grad, *rest = arguments
+    given = [z.detach().requires_grad_() for z in (x, q)]
+    return torch.autograd.grad(differentiable_chunk(*given, *rest), given, grad)
 
 
 def runs(lengths):
@@ -75,3 +104,42 @@ def test_the_gradient_by_hand_is_autograds(causal, alpha_min):
     recorded = records(x, weights, rule, state, slots, starts)
     for found, right in zip(gathered_backward(x, q, grad, weights, rule, recorded, starts), expected, strict=True):
         assert relative(found, right) < 1e-10
+
+
+@pytest.mark.parametrize(("heads", "size", "chunk", "x_dtype", "w_dtype", "causal", "lengths"), CASES)
+def test_the_kernels_gradients_are_autograds(heads, size, chunk, x_dtype, w_dtype, causal, lengths):
+    torch.manual_seed(0)
+    rule = TitansRule(chunk_size=chunk, eta_max=0.1, causal=causal)
+    weights = linear_weights(heads, size, w_dtype, DEVICE)
+    state = pool(weights, rule, (0, 1, chunk - 1, chunk // 2))
+    slots, starts = runs(lengths)
+    x, q, grad = (torch.randn(int(starts[-1]), heads, size, device=DEVICE).to(x_dtype) for _ in range(3))
+    expected = autograd(x, q, grad, weights, rule, state, slots, starts)
+    for found, right in zip(both(x, q, grad, weights, rule, state, slots, starts), expected, strict=True):
+        assert found.dtype is x_dtype
+        assert relative(found, right) < TOLERANCE[x_dtype]
+
+
+def test_gradients_of_any_size_keep_their_digits_and_one_sequence_leaves_the_others_alone():
+    torch.manual_seed(0)
+    rule = TitansRule(chunk_size=5)
+    weights = linear_weights(1, 16, device=DEVICE)
+    state = pool(weights, rule, (0, 3))
+    x, q, grad = torch.randn(3, 2 * 13, 1, 16, device=DEVICE).unbind()
+    slots = torch.tensor([1, 2], device=DEVICE)
+    plain = both(x, q, grad, weights, rule, twin(state), slots, None)
+    grad[:13] *= 2.0**-40
+    for small, large in zip(both(x, q, grad, weights, rule, state, slots, None), plain, strict=True):
+        assert torch.equal(small[:13] * 2.0**40, large[:13])
+        assert torch.equal(small[13:], large[13:])
+
+
+def test_a_token_without_length_gets_a_finite_gradient():
+    torch.manual_seed(0)
+    rule = TitansRule(chunk_size=5)
+    weights = linear_weights(1, 16, device=DEVICE)
+    x, q, grad = torch.randn(3, 13, 1, 16, device=DEVICE).unbind()
+    x[3], q[4] = 0, 0
+    slots = torch.tensor([1], device=DEVICE)
+    for found in both(x, q, grad, weights, rule, pool(weights, rule, (0,)), slots, None):
+        assert found.isfinite().all()

@@ -194,9 +194,23 @@ def gathered_backward(
         token = low - before + r
         new = (token >= low) & (token < high)
         token = token.clamp(0, len(x) - 1)
-        here = [(z[token] * new[..., None, None]).to(dtype).transpose(1, 2) for z in (x, q, grad)]
-        wide = [z[chosen].to(dtype) for z in (keys, writes, frozen, gates)]
-        rows.append(ChunkRows(new, *here, wide[0], rule.eta_max * wide[1], wide[2], *wide[3][:, :, :3].unbind(2)))
+        x_rows, q_rows, grad_rows = ((z[token] * new[..., None, None]).to(dtype).transpose(1, 2) for z in (x, q, grad))
+        k_rows, w_rows, matrices, gate_rows = (z[chosen].to(dtype) for z in (keys, writes, frozen, gates))
+        eta, decay, left = gate_rows[:, :, :3].unbind(2)
+        rows.append(
+            ChunkRows(
+                new=new,
+                x=x_rows,
+                q=q_rows,
+                grad=grad_rows,
+                keys=k_rows,
+                writes=rule.eta_max * w_rows,
+                frozen=matrices,
+                eta=eta,
+                decay=decay,
+                before=left,
+            )
+        )
         places.append((new, token))
     for (new, token), grads in zip(places, chunks_backward(rows, weights, rule) if rows else (), strict=True):
         for total, part in zip(totals, grads, strict=True):

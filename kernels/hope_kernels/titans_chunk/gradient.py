@@ -1,4 +1,4 @@
-"""The chunk form as a differentiable function of x and q: kernels forwards, the gradient by hand backwards."""
+"""The chunk form as a differentiable function of x and q: on kernels forwards and backwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
-from hope_kernels.titans_chunk.backward_reference import gathered_backward
 
 
 def differentiable_chunk(
@@ -51,8 +50,9 @@ class _Chunk(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        from hope_kernels.titans_chunk.backward import launch_backward
+        from hope_kernels.titans_chunk.launch import Chunks
+
         x, q, starts, *recorded = ctx.saved_tensors
-        if starts is None:
-            starts = torch.arange(ctx.batch + 1) * (len(x) // ctx.batch)
-        grads = gathered_backward(x, q, grad, ctx.weights, ctx.rule, tuple(recorded), starts)
+        grads = launch_backward(x, q, grad, ctx.weights, ctx.rule, Chunks(*recorded), starts, ctx.batch)
         return (*grads, None, None, None, None, None)
