@@ -63,7 +63,8 @@ def main():
         print(f"d_in {d_in} d_out {d_out} r {rank} rows {rows} delta {pool} gradient {other}")
         calls = (
             partial(launch_delta, d_in, d_out, rank, rows, pool),
-            partial(launch_update, d_out, rank, rows, pool, other, momentum=rank != 16),
+            partial(launch_update, d_out, rank, rows, pool, other, momentum=True),
+            partial(launch_update, d_out, rank, rows, pool, other, momentum=False),
         )
         for variant in (v for call in calls for v in variants(call)):
             print(f"  {variant} early loads {early_loads(variant.sass)}")

@@ -11,16 +11,37 @@ from hope_kernels.cms_delta.sum_kernel import outer_sum
 
 
 @triton.jit
-def write(added, fired, delta_at, gradient_at, momentum_at, inside, rate, decay, beta, HAS_MOMENTUM: tl.constexpr):
-    """What ``added`` makes of one tile of the pools; the delta is touched only where the chunk ended."""
-    gradient = tl.load(gradient_at, mask=inside, other=0.0).to(tl.float32) + added
+def ask(fired, delta_at, gradient_at, momentum_at, inside, HAS_MOMENTUM: tl.constexpr):
+    """One tile of the pools, all of it under way at once; the delta and momentum only where the chunk ended."""
+    ends = inside & fired
+    gradient = tl.load(gradient_at, mask=inside, other=0.0)
+    delta = tl.load(delta_at, mask=ends, other=0.0)
+    momentum = tl.load(momentum_at, mask=ends, other=0.0) if HAS_MOMENTUM else gradient
+    return gradient, delta, momentum
+
+
+@triton.jit
+def write(
+    added,
+    old,
+    fired,
+    delta_at,
+    gradient_at,
+    momentum_at,
+    inside,
+    rate,
+    decay,
+    beta,
+    HAS_MOMENTUM: tl.constexpr,
+):
+    """What ``added`` makes of the tile that ``ask`` brought; the delta is touched only where the chunk ended."""
+    gradient = old[0].to(tl.float32) + added
     if fired:
         step = gradient
         if HAS_MOMENTUM:
-            step += beta * tl.load(momentum_at, mask=inside, other=0.0).to(tl.float32)
+            step += beta * old[2].to(tl.float32)
             tl.store(momentum_at, step.to(momentum_at.dtype.element_ty), mask=inside)
-        delta = tl.load(delta_at, mask=inside, other=0.0).to(tl.float32)
-        tl.store(delta_at, (decay * delta - rate * step).to(delta_at.dtype.element_ty), mask=inside)
+        tl.store(delta_at, (decay * old[1].to(tl.float32) - rate * step).to(delta_at.dtype.element_ty), mask=inside)
         gradient = tl.zeros_like(gradient)
     tl.store(gradient_at, gradient.to(gradient_at.dtype.element_ty), mask=inside)
 
@@ -64,18 +85,13 @@ def update_sums_kernel(
     added = tl.load(added_ptr + sequence.to(tl.int64) * added_stride + at, mask=inside, other=0.0).to(tl.float32)
     if HAS_SCALE:
         added *= tl.load(scale_ptr + sequence)
-    write(
-        added,
-        tl.load(fired_ptr + sequence) != 0,
-        delta_ptr + slot * delta_stride + at,
-        gradient_ptr + slot * gradient_stride + at,
-        momentum_ptr + slot * momentum_stride + at if HAS_MOMENTUM else gradient_ptr,
-        inside,
-        tl.load(rate_ptr + layer),
-        tl.load(decay_ptr + layer),
-        beta,
-        HAS_MOMENTUM,
-    )
+    fired = tl.load(fired_ptr + sequence) != 0
+    rate, decay = tl.load(rate_ptr + layer), tl.load(decay_ptr + layer)
+    delta_at = delta_ptr + slot * delta_stride + at
+    gradient_at = gradient_ptr + slot * gradient_stride + at
+    momentum_at = momentum_ptr + slot * momentum_stride + at if HAS_MOMENTUM else gradient_at
+    old = ask(fired, delta_at, gradient_at, momentum_at, inside, HAS_MOMENTUM)
+    write(added, old, fired, delta_at, gradient_at, momentum_at, inside, rate, decay, beta, HAS_MOMENTUM)
 
 
 @triton.jit(do_not_specialize=["rows", "num_slots"])
@@ -126,19 +142,20 @@ def update_rows_kernel(
     end = tl.minimum(tl.load(cu_ptr + sequence + 1).to(tl.int32), rows)
     grad_ptr += layer * grad_layer_stride
     projected_ptr += layer * rows * RANK
+    at = layer * D_OUT * RANK + o[:, None] * RANK + r[None, :]
+    inside = (o < D_OUT)[:, None] & (r < RANK)[None, :]
+    fired = tl.load(fired_ptr + sequence) != 0
+    rate, decay = tl.load(rate_ptr + layer), tl.load(decay_ptr + layer)
+    delta_at = delta_ptr + slot * delta_stride + at
+    gradient_at = gradient_ptr + slot * gradient_stride + at
+    momentum_at = momentum_ptr + slot * momentum_stride + at if HAS_MOMENTUM else gradient_at
+    # Before the sum, which hides the wait; numbers that come one by one would take too many registers to hold so long.
+    early: tl.constexpr = RANK == R
+    if early:
+        old = ask(fired, delta_at, gradient_at, momentum_at, inside, HAS_MOMENTUM)
     added = outer_sum(grad_ptr, projected_ptr, start, end, o, r, grad_stride, D_OUT, RANK, ROWS, STAGES, SAME)
     if HAS_SCALE:
         added *= tl.load(scale_ptr + sequence)
-    at = layer * D_OUT * RANK + o[:, None] * RANK + r[None, :]
-    write(
-        added,
-        tl.load(fired_ptr + sequence) != 0,
-        delta_ptr + slot * delta_stride + at,
-        gradient_ptr + slot * gradient_stride + at,
-        momentum_ptr + slot * momentum_stride + at if HAS_MOMENTUM else gradient_ptr,
-        (o < D_OUT)[:, None] & (r < RANK)[None, :],
-        tl.load(rate_ptr + layer),
-        tl.load(decay_ptr + layer),
-        beta,
-        HAS_MOMENTUM,
-    )
+    if not early:
+        old = ask(fired, delta_at, gradient_at, momentum_at, inside, HAS_MOMENTUM)
+    write(added, old, fired, delta_at, gradient_at, momentum_at, inside, rate, decay, beta, HAS_MOMENTUM)
