@@ -24,7 +24,7 @@ VOCAB = 4096
 LESSON_TOKENS = 64
 PIECE_TOKENS = 4096
 LEARNED = (1000, 8000, 32_000, 128_000)
-LEARN_SECONDS = 240.0
+LEARN_SECONDS = 900.0
 
 
 async def pods(home: Path, *, quick: bool) -> list[Figure]:

@@ -116,8 +116,8 @@ def advance(model: HopeModel, cms: CmsState, gradients: Deltas, fired: tuple[boo
                 gradient[side].contiguous(),
                 None,
                 ends,
-                rate.flatten().float(),
-                decay.flatten().float(),
+                rate.flatten().float().contiguous(),
+                decay.flatten().float().contiguous(),
                 beta=config.momentum if level.slots else None,
             )
     return after
