@@ -20,6 +20,7 @@ CASES = [  # H, D, C, x, weights, matrix, ring, causal, lengths
     pytest.param(1, 32, 16, F32, F32, F32, F32, True, (37, 1, 11, 33), id="fp32"),
     pytest.param(2, 16, 5, F32, F32, F32, F32, False, (3, 1, 12, 4), id="odd-snapshot"),
     pytest.param(1, 64, 33, F16, F16, F16, F16, True, (70, 1, 2, 31), id="fp16"),
+    pytest.param(1, 64, 5, F16, F16, F32, F16, True, (12, 1, 2, 9), id="few-rows-of-a-tile"),
     *(
         pytest.param(*case[1:], (2000, 1, 63, 100), id=case[0], marks=pytest.mark.cuda)
         for case in (
@@ -27,6 +28,10 @@ CASES = [  # H, D, C, x, weights, matrix, ring, causal, lengths
             ("128-16", 16, 128, 16, BF16, BF16, F32, F16, True),
             ("128-fp16", 3, 128, 64, F16, BF16, F16, F16, True),
             ("128-50", 3, 128, 50, F32, F32, F32, BF16, False),
+            ("128-16-snapshot", 3, 128, 16, BF16, BF16, F32, F16, False),
+            ("128-32", 3, 128, 32, BF16, BF16, F32, F16, True),
+            ("64-16", 3, 64, 16, BF16, BF16, F32, F16, True),
+            ("64-32-snapshot", 3, 64, 32, F32, F32, F32, F32, False),
             ("64-64", 32, 64, 64, BF16, F32, F32, F16, True),
         )
     ),

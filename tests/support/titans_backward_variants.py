@@ -1,4 +1,4 @@
-"""Prints what ptxas makes of the kernels of chunk's backward for sm_90; `python -m support.titans_backward_variants`."""
+"""Prints what ptxas makes of chunk's backward for sm_90; `python -m support.titans_backward_variants`."""
 
 from __future__ import annotations
 

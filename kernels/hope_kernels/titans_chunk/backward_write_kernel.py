@@ -86,10 +86,7 @@ def backward_write_kernel(
 
         # Rows: those of the outputs, and the next snapshot's through all rows behind.
         by_row = tl.dot(tl.trans(tl.load(after_ptr)), tl.load(reach_ptr + tiles))
-        if CAUSAL:
-            by_row = tl.load(by_rows_ptr + tiles).to(tl.float32) - by_row
-        else:
-            by_row = -by_row
+        by_row = tl.load(by_rows_ptr + tiles).to(tl.float32) - by_row if CAUSAL else -by_row
         by_row = tl.where(new[None, :], by_row, 0.0)
         narrow = by_row.to(tl.float16)
         share = eta_max * tl.sum(by_row * writes.to(tl.float32), 0)

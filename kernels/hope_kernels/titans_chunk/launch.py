@@ -14,6 +14,9 @@ from hope_kernels.titans_chunk.read_kernel import read_kernel
 from hope_kernels.titans_chunk.ring_kernel import pack_kernel
 from hope_kernels.titans_chunk.write_kernel import write_kernel
 
+# Rows of a tile on warp group units; no chunk is longer.
+ROWS = 64
+
 
 @dataclass(frozen=True)
 class ChunkWarps:
@@ -41,6 +44,15 @@ class Chunks:
 def chunk_warps(size: int) -> ChunkWarps:
     """The table. ``size``: D."""
     return ChunkWarps(write=8 if size >= 64 else 4, read=8 if size == 128 else 4)
+
+
+def tile_rows(size: int, chunk: int) -> int:
+    """T, rows of a chunk's tiles.
+
+    From D = 64 on products run on Hopper's warp group units, where tiles of 16 and 32 columns came out wrong on an H200
+    (README.md): all chunks take 64 rows there, whatever their length.
+    """
+    return ROWS if size >= 64 else max(16, triton.next_power_of_2(chunk))
 
 
 def launch_chunk(
@@ -88,7 +100,7 @@ def _write(
 ) -> Chunks:
     tokens, heads, size = x.shape
     batch = len(state.matrix) if slots is None else len(slots)
-    rows = max(16, triton.next_power_of_2(rule.chunk_size))
+    rows = tile_rows(size, rule.chunk_size)
     count = tokens // rule.chunk_size + 2 * batch
     half = partial(torch.empty, dtype=torch.float16, device=x.device)
     chunks = Chunks(
