@@ -17,7 +17,7 @@ from hope_serve.model.learn import advance, read_deltas, segment_gradient
 pytestmark = pytest.mark.cuda
 
 LOGITS = 2e-3  # fp32 on both sides, products summed in another order
-LEARNED = 1e-3  # relative, of a chunk's step
+LEARNED = 2e-3  # relative, of a chunk's step: the products of titans_chunk take fp16 numbers
 
 WIDE = {
     "hidden_size": 128,
