@@ -35,7 +35,8 @@ def backward_solve_kernel(
     """(Chunk, head) after (chunk, head), as many programs as have room in ``lower``; tiles are [D, T].
 
     values, v_scale: v and one over its length before the norm; rows: p. reach: Z with (I + L)^T Z = diag(g_C / g) K,
-    through which the next snapshot's gradient reaches the rows; by_rows: in place, from the writes' gradient to the rows'.
+    through which the next snapshot's gradient reaches the rows; by_rows: from the writes' gradient to the rows',
+    in place.
     """
     d, r = tl.arange(0, D), tl.arange(0, T)
     square = d[:, None] * D + d[None, :]
