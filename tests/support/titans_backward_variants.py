@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hope_kernels.layout import TitansRule
 from hope_kernels.titans_chunk.backward import launch_backward
-from hope_kernels.titans_chunk.launch import Chunks
+from hope_kernels.titans_chunk.launch import Chunks, tile_rows
 from support.sm90 import variants
 from support.titans_variants import BATCH, BF16, F16, F32, TOKENS, weights_and_state
 
@@ -22,7 +22,7 @@ def backward(heads, size, length, x_dtype, weights_dtype, causal, warps=None):
     weights, _ = weights_and_state(heads, size, length, F32, F16, weights_dtype)
     x = torch.empty(BATCH * TOKENS, heads, size, dtype=x_dtype)
     count = len(x) // length + 2 * BATCH
-    tile = torch.empty(count, heads, max(16, length), size, dtype=F16)
+    tile = torch.empty(count, heads, tile_rows(size, length), size, dtype=F16)
     chunks = Chunks(
         span=torch.empty(count, 3, dtype=torch.int32),
         keys=tile,
