@@ -3,6 +3,7 @@
 import heapq
 import itertools
 import random
+from unittest import mock
 
 
 class Sim:
@@ -10,6 +11,8 @@ class Sim:
 
     def __init__(self, seed):
         self.rng = random.Random(seed)
+        # Names that a store draws end up in sets, whose order decides who is asked first: they come of the seed, too.
+        self.urandom = random.Random(f"names of {seed}").randbytes
         self.now = 0.0
         self._queue = []
         self._order = itertools.count()
@@ -25,6 +28,10 @@ class Sim:
 
     def run(self, until):
         """Run tasks until this time, or until none waits for it."""
+        with mock.patch("os.urandom", self.urandom):
+            self._run(until)
+
+    def _run(self, until):
         while self._queue and self._queue[0][0] <= until:
             self.now, _, task, sleeps, value = heapq.heappop(self._queue)
             if not task.done and task.sleeps == sleeps:
