@@ -70,7 +70,7 @@ async def returning_user(home: Path, learned: tuple[int, int]) -> list[Figure]:
     """First token of a user whose memory comes from the store, after little and after much was learned."""
     async with served(home / "returning.db") as (client, _):
         load = Load(client, vocab_size=4096, prompt_tokens=len(PROMPT), max_tokens=2)
-        few, much = [await load.returning(count, rounds=25, piece_tokens=4096) for count in learned]
+        few, much = await load.returning([await load.taught(count, piece_tokens=4096) for count in learned], rounds=25)
     first, second = few.first_token_ms["p50"], much.first_token_ms["p50"]
     return [
         Figure(f"restore to first token, {learned[0]} tokens learned", first, "ms"),

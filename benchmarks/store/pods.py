@@ -14,7 +14,7 @@ import psutil
 from benchmarks.report import Figure
 from benchmarks.store.operations import DURABILITIES
 from benchmarks.store.valkey import Valkey, valkey
-from hope_serve.cli.load import Load, ReturnReport
+from hope_serve.cli.load import Load, Taught
 from hope_serve.cli.server_process import ServerProcess
 from hope_serve.client import AsyncHopeClient
 from hope_serve.client.channel import ChannelOptions
@@ -85,14 +85,15 @@ async def returning(client: AsyncHopeClient, learned: tuple[int, ...], *, rounds
     """
     load = Load(client, vocab_size=VOCAB, prompt_tokens=32, max_tokens=2)
     await load.together(4)
-    reports: list[ReturnReport] = []
+    users: list[Taught] = []
     pace = 0.0
     for count in learned:
         if pace * count > LEARN_SECONDS:
             break
         began = time.perf_counter()
-        reports.append(await load.returning(count, rounds=rounds, piece_tokens=PIECE_TOKENS))
+        users.append(await load.taught(count, PIECE_TOKENS))
         pace = (time.perf_counter() - began) / count
+    reports = await load.returning(users, rounds)
     first = [report.first_token_ms["p50"] for report in reports]
     middle = sorted(first)[len(first) // 2]
     farthest = max((ms / middle for ms in first), key=lambda ratio: abs(ratio - 1))

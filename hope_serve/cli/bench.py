@@ -52,7 +52,8 @@ async def _measure(
         load = Load(client, vocab_size=model.vocab_size, prompt_tokens=shape[0], max_tokens=shape[1])
         await load.together(max(streams))  # the first steps of every batch size are slower; they are not the question
         loads = [await load.together(count) for count in streams]
-        returns = [await load.returning(tokens, rounds, model.max_adapt_tokens) for tokens in adapted]
+        users = [await load.taught(tokens, model.max_adapt_tokens) for tokens in adapted]
+        returns = await load.returning(users, rounds)
     return model, loads, returns
 
 

@@ -48,6 +48,15 @@ class ReturnReport:
     first_token_ms: dict[str, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """A user of the load's, the tokens that its memory has learned, and the version it is at."""
+
+    user: str
+    tokens: int
+    version: int
+
+
 class Load:
     """Makes prompts of random tokens and times what comes back; greedy, with the end of turn ignored."""
 
@@ -73,21 +82,34 @@ class Load:
             between_tokens_ms=percentiles([gap for stream in done for gap in stream.gaps]),
         )
 
-    async def returning(self, adapted_tokens: int, rounds: int, piece_tokens: int) -> ReturnReport:
-        """Teach a user, then time the first token of each of several returns from the store."""
-        user = f"bench-{uuid4().hex[:8]}"
-        one = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
-        version = 0
-        for at in range(0, adapted_tokens, piece_tokens):
-            lesson = self._tokens(min(piece_tokens, max(2, adapted_tokens - at)))
+    async def taught(self, tokens: int, piece_tokens: int) -> Taught:
+        """A new user who has been taught so many tokens."""
+        user, version = f"bench-{uuid4().hex[:8]}", 0
+        for at in range(0, tokens, piece_tokens):
+            lesson = self._tokens(min(piece_tokens, max(2, tokens - at)))
             version = (await self._client.adapt(user, lesson)).version
-        times = []
+        return Taught(user=user, tokens=tokens, version=version)
+
+    async def returning(self, users: Sequence[Taught], rounds: int) -> list[ReturnReport]:
+        """Time the first token of several returns of each user from the store, then forget them.
+
+        The users return in turn: what else the machine does meanwhile falls on all alike.
+        """
+        one = SamplingParams(temperature=0.0, max_tokens=1, ignore_eos=True)
+        versions = {user.user: user.version for user in users}
+        times: dict[str, list[float]] = {user: [] for user in versions}
         for _ in range(rounds):
-            version = await self._client.rollback_memory(user, version)  # so that no tier but the store holds it
-            times.append((await self._stream(one, user)).first_token)
-        num_bytes = (await self._client.get_memory(user)).num_bytes
-        await self._client.delete_memory(user)
-        return ReturnReport(adapted_tokens=adapted_tokens, memory_bytes=num_bytes, first_token_ms=percentiles(times))
+            for user, version in versions.items():
+                # So that no tier but the store holds it.
+                versions[user] = await self._client.rollback_memory(user, version)
+                times[user].append((await self._stream(one, user)).first_token)
+        reports = []
+        for taught in users:
+            num_bytes = (await self._client.get_memory(taught.user)).num_bytes
+            await self._client.delete_memory(taught.user)
+            first = percentiles(times[taught.user])
+            reports.append(ReturnReport(adapted_tokens=taught.tokens, memory_bytes=num_bytes, first_token_ms=first))
+        return reports
 
     async def _stream(self, sampling: SamplingParams, user: str = "") -> Stream:
         result = Stream()
