@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import product
 
 import torch
+from hope_kernels.mlp_state import MlpState
+from hope_kernels.pool import weights_in
 from hope_kernels.titans_commit.mlp_commit import mlp_commit
 from hope_kernels.titans_decode import titans_decode
-from hope_kernels.titans_decode.mlp_op import in_dtype, mlp_decode_slots_reference
-from hope_kernels.titans_decode.mlp_state import MlpState
+from hope_kernels.titans_decode.mlp_op import mlp_decode_slots_reference
 
 from benchmarks.kernels.bench import Bench
 from benchmarks.kernels.errors import poison, relative
@@ -35,7 +36,7 @@ def check_mlp(bench: Bench) -> list[Row]:
         given.slots[::9] = 0
         used, state = given.slots > 0, given.states[0]
         named = {n: t.clone() if n == "position" else t.double() for n, t in state.tensors().items()}
-        exact, wide = MlpState(**named), in_dtype(given.weights[0], torch.float64)
+        exact, wide = MlpState(**named), weights_in(given.weights[0], torch.float64)
         rebuild(exact, given, used, wide)
         for name, tensor in state.tensors().items():
             tensor[1:] = exact.tensors()[name][1:].to(tensor.dtype)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from hope_kernels.layout import MlpWeights, TitansRule
-from hope_kernels.titans_decode.mlp_state import MlpState
+from hope_kernels.mlp_state import MlpState
 from torch import Tensor
 
 from benchmarks.kernels.titans_data import BF16, F16, F32

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 from torch import Tensor
 
 from hope_kernels.layout import LinearState, LinearWeights, MlpWeights, TitansRule
+from hope_kernels.mlp_state import MlpState
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -120,3 +123,100 @@ def require_one_matrix(rule: TitansRule, weights: LinearWeights | MlpWeights) ->
     """Raise ValueError unless the five memories of a head are one matrix."""
     require(isinstance(weights, LinearWeights), "weights", type(weights).__name__, "LinearWeights")
     require(rule.retain_delta, "rule.retain_delta", rule.retain_delta, "True")
+
+
+def require_constant_weights(weights: LinearWeights | MlpWeights) -> None:
+    """Raise ValueError where a gradient would silently be lost."""
+    for name, tensor in vars(weights).items():
+        if isinstance(tensor, Tensor):
+            learned = torch.is_grad_enabled() and tensor.requires_grad
+            require(not learned, f"weights.{name}", "to be learned", "a constant; titans_chunk_reference learns it")
+
+
+def require_starts(starts: Tensor | None, count: int, x: Tensor) -> None:
+    """Raise ValueError unless ``starts`` cuts the rows of x into ``count`` runs; on a CPU its numbers are looked at."""
+    if starts is None:
+        require(len(x) % count == 0, "the number of rows", len(x), f"a multiple of {count} sequences without starts")
+        return
+    require_shape("starts", starts, (count + 1,), "[B + 1]")
+    require(starts.dtype is torch.int32, "starts' dtype", starts.dtype, "int32")
+    require(starts.device == x.device, "starts' device", starts.device, f"x's, {x.device}")
+    require(starts.is_contiguous(), "starts' strides", starts.stride(), "contiguous")
+    if not starts.is_cuda:
+        ends = (int(starts[0]), int(starts[-1]))
+        require(ends == (0, len(x)), "starts' ends", ends, f"(0, {len(x)})")
+        shortest = int(starts.diff().min())
+        require(shortest > 0, "starts' shortest run", shortest, "at least 1")
+
+
+def require_mlp_weights(weights: MlpWeights, like: Tensor) -> None:
+    """Raise ValueError unless the five memories agree with each other and with rows ``like`` [..., H, D]."""
+    heads, size = like.shape[-2:]
+    require(weights.inner.dim() == 4, "weights.inner's shape", tuple(weights.inner.shape), "[H, 5, F, D]")
+    hidden = weights.inner.shape[2]
+    require_shape("weights.inner", weights.inner, (heads, 5, hidden, size), "[H, 5, F, D]")
+    require_shape("weights.outer", weights.outer, (heads, 3, size, hidden), "[H, 3, D, F]")
+    require_shape("weights.gate_outer", weights.gate_outer, (heads, 2, hidden), "[H, 2, F]")
+    require_shape("weights.gate_bias", weights.gate_bias, (heads, 2), "[H, 2]")
+    for field in fields(weights):
+        tensor = getattr(weights, field.name)
+        require_float(f"weights.{field.name}", tensor, like)
+        alike = f"weights.inner's, {weights.inner.dtype}"
+        require(tensor.dtype is weights.inner.dtype, f"weights.{field.name}'s dtype", tensor.dtype, alike)
+
+
+def require_mlp_clock(clocks: tuple[LinearState | MlpState, ...], weights: MlpWeights, rule: TitansRule) -> MlpState:
+    """The one clock of MLP memories; raise ValueError unless the rule is one that pools know and the clock fits it."""
+    require_mlp_rule(rule)
+    require(len(clocks) == 1, "the number of clocks", len(clocks), "1 for MLP memories")
+    state = clocks[0]
+    if not isinstance(state, MlpState):
+        raise ValueError(f"clocks[0] is {type(state).__name__}; it must be MlpState, as weights are MlpWeights")
+    require_mlp_state("clocks[0]", state, weights, rule)
+    return state
+
+
+def require_mlp_rule(rule: TitansRule) -> None:
+    """Raise ValueError unless MLP memories on slots know the rule."""
+    require(rule.retain_delta, "rule.retain_delta", rule.retain_delta, "True for MLP memories on slots")
+    require(not rule.dgd_hidden, "rule.dgd_hidden", rule.dgd_hidden, "False for MLP memories on slots")
+    one = len(rule.chunk_sizes) == 1
+    require(one, "rule.memory_chunk_size", rule.memory_chunk_size, "chunk_size, or 0, for MLP memories on slots")
+
+
+def require_mlp_state(argument: str, state: MlpState, weights: MlpWeights, rule: TitansRule) -> None:
+    """Raise ValueError unless ``state`` fits ``weights`` and the chunk size."""
+    (heads, _, hidden, size), count, chunk = weights.inner.shape, len(state.inner), rule.chunk_size
+    narrow, wide = ((count, heads, chunk, n) for n in (size, hidden))
+    shapes = {
+        "inner": ((count, heads, 5, hidden, size), "[B, H, 5, F, D]"),
+        "outer": ((count, heads, 3, size, hidden), "[B, H, 3, D, F]"),
+        "gate_outer": ((count, heads, 2, hidden), "[B, H, 2, F]"),
+        **dict.fromkeys(("ring_k", "ring_v", "ring_e"), (narrow, "[B, H, C, D]")),
+        **dict.fromkeys(("ring_u", "ring_a"), (wide, "[B, H, C, F]")),
+        "ring_gate": ((count, heads, chunk, 2), "[B, H, C, 2]"),
+        "position": ((count, heads), "[B, H]"),
+    }
+    for name, tensor in state.tensors().items():
+        require_shape(f"{argument}.{name}", tensor, *shapes[name])
+        require(tensor.device == weights.inner.device, f"{argument}.{name}'s device", tensor.device, "the weights'")
+        require_dense_rows(f"{argument}.{name}", tensor)
+    for name, like in (
+        ("outer", "inner"),
+        ("gate_outer", "inner"),
+        ("ring_v", "ring_k"),
+        ("ring_e", "ring_k"),
+        ("ring_u", "ring_k"),
+        ("ring_a", "ring_k"),
+    ):
+        given, wanted = getattr(state, name), getattr(state, like)
+        require(given.dtype is wanted.dtype, f"{argument}.{name}'s dtype", given.dtype, f"{like}'s, {wanted.dtype}")
+    for name, like in (("ring_v", "ring_k"), ("ring_e", "ring_k"), ("ring_a", "ring_u")):
+        strides = (getattr(state, name).stride(), getattr(state, like).stride())
+        require(strides[0] == strides[1], f"{argument}.{name}'s strides", strides[0], f"{like}'s, {strides[1]}")
+    for name in ("inner", "ring_k"):
+        dtype = getattr(state, name).dtype
+        require(dtype in FLOATS, f"{argument}.{name}'s dtype", dtype, "a float of 16, 32 or 64 bits")
+    wide_dtype, given = (torch.float64 if state.inner.dtype is torch.float64 else torch.float32), state.ring_gate.dtype
+    require(given is wide_dtype, f"{argument}.ring_gate's dtype", given, str(wide_dtype))
+    require(state.position.dtype is torch.int32, f"{argument}.position's dtype", state.position.dtype, "int32")

@@ -17,6 +17,9 @@ from torch import Tensor
 MEMORIES = ("key", "value", "eta", "alpha", "memory")
 RESIDUAL = ("key", "value", "memory")
 
+Matrices = tuple[Tensor, ...]
+"""One memory's: (W,) of a linear memory, (W2, W1) of an MLP."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TitansRule:

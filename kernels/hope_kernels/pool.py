@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from hope_kernels.layout import LinearState, LinearWeights
+from hope_kernels.layout import LinearState, LinearWeights, MlpWeights
+from hope_kernels.mlp_state import MlpState
+
+State = TypeVar("State", LinearState, MlpState)
+Weights = TypeVar("Weights", LinearWeights, MlpWeights)
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
@@ -24,19 +29,19 @@ def in_use(slots: Tensor | None, count: int, like: Tensor) -> tuple[Tensor, Tens
     return rows, slots[rows].long()
 
 
-def take(state: LinearState, slots: Tensor, dtype: torch.dtype) -> LinearState:
+def take(state: State, slots: Tensor, dtype: torch.dtype) -> State:
     """A copy of ``slots`` in ``dtype``."""
     named = {name: tensor[slots] for name, tensor in state.tensors().items()}
     return state.with_tensors({n: t if n == "position" else t.to(dtype) for n, t in named.items()})
 
 
-def put(state: LinearState, slots: Tensor, new: LinearState) -> None:
+def put(state: State, slots: Tensor, new: State) -> None:
     """Write ``new`` into ``slots``, rounded to the pool's dtypes."""
     moved = new.tensors()
     for name, tensor in state.tensors().items():
         tensor[slots] = moved[name].to(tensor.dtype)
 
 
-def weights_in(weights: LinearWeights, dtype: torch.dtype) -> LinearWeights:
+def weights_in(weights: Weights, dtype: torch.dtype) -> Weights:
     """The weights in ``dtype``."""
     return replace(weights, **{field.name: getattr(weights, field.name).to(dtype) for field in fields(weights)})

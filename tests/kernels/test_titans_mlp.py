@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from hope_kernels.layout import TitansRule
+from hope_kernels.pool import weights_in
+from hope_kernels.titans_chunk.mlp_rows import memories_of, mlp_state_of
 from hope_kernels.titans_chunk.reference_memories import titans_chunk_memories_reference
 from hope_kernels.titans_commit.mlp_commit import mlp_commit
 from hope_kernels.titans_decode import titans_decode
-from hope_kernels.titans_decode.mlp_op import in_dtype, mlp_decode_slots_reference
-from hope_kernels.titans_decode.mlp_reference import memories_of, mlp_state_of
+from hope_kernels.titans_decode.mlp_op import mlp_decode_slots_reference
 from support.mlp_data import mlp_pool, mlp_weights, twin, written
 from support.titans_data import relative
 
@@ -60,7 +61,7 @@ def test_decode_equals_the_reference_token_after_token(
     for _ in range(2):
         x, q = (torch.randn(len(slots), heads, size, device=DEVICE).to(x_dtype) for _ in range(2))
         exact = twin(state, F64)
-        expected = mlp_decode_slots_reference(x.double(), q.double(), in_dtype(weights, F64), rule, exact, slots)
+        expected = mlp_decode_slots_reference(x.double(), q.double(), weights_in(weights, F64), rule, exact, slots)
         out = launch(x, q, weights, rule, state, slots)
         assert not out[~used].any()
         assert relative(out[used], expected[used]) < tolerance
@@ -90,7 +91,7 @@ def test_the_reference_is_the_chunk_form_token_by_token_and_at_the_boundary(caus
                 positions=(int(memories.position),),
             )  # fmt: skip
             torch.testing.assert_close(out[row], expected[0, :, 0], rtol=1e-10, atol=1e-12)
-            wanted = written(mlp_state_of(moved, weights))
+            wanted = written(mlp_state_of(moved, weights, rule))
             for name, tensor in written(state).items():
                 if causal or name not in ("ring_u", "ring_a", "ring_e"):
                     torch.testing.assert_close(tensor[slot], wanted[name][0], rtol=1e-9, atol=1e-11)

@@ -6,9 +6,9 @@ import sys
 
 import torch
 from hope_kernels.layout import LinearState, LinearWeights, MlpWeights, TitansRule
+from hope_kernels.mlp_state import MlpState
 from hope_kernels.titans_decode.launch import launch_decode
 from hope_kernels.titans_decode.mlp_launch import launch_mlp_decode
-from hope_kernels.titans_decode.mlp_state import MlpState
 from support.sm90 import variants
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from hope_kernels.layout import MlpWeights
+from hope_kernels.mlp_state import MlpState
+from hope_kernels.pool import put, weights_in
+from hope_kernels.titans_chunk.mlp_rows import mlp_state_of
 from hope_kernels.titans_chunk.reference_memories import fresh_memories, titans_chunk_memories_reference
-from hope_kernels.titans_decode.mlp_op import in_dtype, put
-from hope_kernels.titans_decode.mlp_reference import mlp_state_of
-from hope_kernels.titans_decode.mlp_state import MlpState
 
 
 def mlp_weights(heads, size, hidden, dtype=torch.float32, device="cpu"):
@@ -18,13 +18,13 @@ def mlp_weights(heads, size, hidden, dtype=torch.float32, device="cpu"):
         gate_outer=torch.randn(heads, 2, hidden) / hidden**0.5,
         gate_bias=torch.tensor([0.0, 3.0]) + 0.3 * torch.randn(heads, 2),
     )
-    return type(weights)(**{name: tensor.to(device) for name, tensor in vars(in_dtype(weights, dtype)).items()})
+    return type(weights)(**{name: tensor.to(device) for name, tensor in vars(weights_in(weights, dtype)).items()})
 
 
 def mlp_pool(weights, rule, positions, *, chunks=2, dtype=torch.float32, ring_dtype=None):
     """A pool with slot b + 1 at ``positions[b]`` after ``chunks`` whole chunks; slot 0 is NaN throughout."""
     heads, _, _, size = weights.inner.shape
-    wide, device = in_dtype(weights, torch.float64), weights.inner.device
+    wide, device = weights_in(weights, torch.float64), weights.inner.device
     keep = dtype if dtype is not torch.bfloat16 else torch.float32
     state = MlpState.fresh(len(positions) + 1, weights, rule.chunk_size, dtype=keep, ring_dtype=ring_dtype or dtype)
     for slot, at in enumerate(positions, 1):
@@ -33,7 +33,7 @@ def mlp_pool(weights, rule, positions, *, chunks=2, dtype=torch.float32, ring_dt
         clocks = fresh_memories(1, wide, rule)
         if tokens:
             _, clocks = titans_chunk_memories_reference(x, q, wide, rule, clocks, positions=(0,))
-        put(state, torch.tensor([slot], device=device), mlp_state_of(clocks[0], wide))
+        put(state, torch.tensor([slot], device=device), mlp_state_of(clocks[0], wide, rule))
     for name, tensor in state.tensors().items():
         if name != "position":
             tensor[0] = torch.nan

@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hope_kernels.layout import MEMORIES, RESIDUAL, LinearWeights, MemoriesState, MlpWeights, TitansRule
+from hope_kernels.layout import MEMORIES, RESIDUAL, LinearWeights, Matrices, MemoriesState, MlpWeights, TitansRule
 from hope_kernels.titans_chunk.reference import log_alpha
 
-Matrices = tuple[Tensor, ...]
 Clocks = tuple[MemoriesState, ...]
 
 

@@ -28,7 +28,7 @@ def titans_chunk_slots_reference(
         ValueError: a ring is full.
     """
     count = len(clocks[0].matrix) if slots is None else len(slots)
-    bounds = list(range(0, len(x) + 1, len(x) // count)) if starts is None else starts.tolist()
+    bounds = bounds_of(starts, count, x)
     dtype = working_dtype(x)
     weights = weights_in(weights, dtype)
     runs = [torch.zeros_like(x[begin:end]) for begin, end in pairwise(bounds)]
@@ -44,3 +44,9 @@ def titans_chunk_slots_reference(
         for clock, new in zip(clocks, after, strict=True):
             put(clock, slot[None], new.with_tensors({name: t.detach() for name, t in new.tensors().items()}))
     return torch.cat(runs)
+
+
+def bounds_of(starts: Tensor | None, count: int, x: Tensor) -> list[int]:
+    """Where runs begin and end, for the host: sequence b has rows bounds[b] to bounds[b + 1]."""
+    bounds: list[int] = list(range(0, len(x) + 1, len(x) // count)) if starts is None else starts.tolist()
+    return bounds

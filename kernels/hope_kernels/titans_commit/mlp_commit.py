@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hope_kernels.arguments import require, require_slots
-from hope_kernels.layout import MlpWeights, TitansRule
-from hope_kernels.pool import in_use, working_dtype
-from hope_kernels.titans_decode.mlp_op import in_dtype, put, require_mlp_state, take
-from hope_kernels.titans_decode.mlp_reference import mlp_commit_reference
-from hope_kernels.titans_decode.mlp_state import MlpState
+from hope_kernels.arguments import require_mlp_rule, require_mlp_state, require_slots
+from hope_kernels.layout import MEMORIES, MlpWeights, TitansRule
+from hope_kernels.mlp_state import MlpState
+from hope_kernels.pool import in_use, put, take, weights_in, working_dtype
+from hope_kernels.titans_chunk.mlp_rows import Rows, whole_matrices
+from hope_kernels.titans_chunk.reference_memories import initial_matrices
 
 
 def mlp_commit(weights: MlpWeights, rule: TitansRule, state: MlpState, slots: Tensor | None = None) -> None:
@@ -28,8 +28,7 @@ def mlp_commit(weights: MlpWeights, rule: TitansRule, state: MlpState, slots: Te
 
     Source: arXiv 2512.24695, Eqs 90-93 for a whole chunk.
     """
-    require(rule.retain_delta, "rule.retain_delta", rule.retain_delta, "True")
-    require(not rule.dgd_hidden, "rule.dgd_hidden", rule.dgd_hidden, "False")
+    require_mlp_rule(rule)
     require_mlp_state("state", state, weights, rule)
     require_slots(slots, len(state.inner) if slots is None else len(slots), len(state.inner), state.inner)
     _, used = in_use(slots, len(state.inner), state.inner)
@@ -37,5 +36,22 @@ def mlp_commit(weights: MlpWeights, rule: TitansRule, state: MlpState, slots: Te
     if not len(full):
         return
     batch = take(state, full, working_dtype(state.inner))
-    mlp_commit_reference(in_dtype(weights, batch.inner.dtype), batch)
+    mlp_commit_reference(weights_in(weights, batch.inner.dtype), batch)
     put(state, full, batch)
+
+
+def mlp_commit_reference(weights: MlpWeights, state: MlpState) -> None:
+    """The rows of whole chunks become one write of every matrix, in place, and the rings empty.
+
+    Source: arXiv 2512.24695, Eqs 90-93.
+    """
+    learned, rows = state.learned(), Rows(state)
+    whole = whole_matrices(initial_matrices(weights), learned)
+    end = rows.decay[..., -1:]
+    left = (end - rows.decay).exp()[..., None]
+    for name in MEMORIES:
+        for matrix, (w, x) in zip(learned[name], rows.written(name, learned[name], whole[name]), strict=True):
+            matrix.copy_(end[..., None].exp() * matrix - (left * w).mT @ x)
+    for name, tensor in state.tensors().items():
+        if name.startswith("ring") or name == "position":
+            tensor.zero_()

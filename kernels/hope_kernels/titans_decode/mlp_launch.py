@@ -9,10 +9,10 @@ import triton  # type: ignore[import-untyped]
 from torch import Tensor
 
 from hope_kernels.layout import MlpWeights, TitansRule
+from hope_kernels.mlp_state import MlpState
 from hope_kernels.titans_decode.mlp_causal_kernel import mlp_causal_kernel
 from hope_kernels.titans_decode.mlp_read_kernel import mlp_read_kernel
 from hope_kernels.titans_decode.mlp_shared_kernel import mlp_append_kernel, mlp_seen_kernel
-from hope_kernels.titans_decode.mlp_state import MlpState
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The state of five MLP memories as decode keeps it: what was learned of each, and the rows not yet committed."""
+"""The state of five MLP memories on slots: what was learned of each, and the rows not yet committed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from hope_kernels.layout import MEMORIES, RESIDUAL, MlpWeights
-from hope_kernels.titans_chunk.reference_memories import Matrices
+from hope_kernels.layout import MEMORIES, RESIDUAL, Matrices, MlpWeights
 
 
 @dataclass(frozen=True, kw_only=True)
