@@ -7,9 +7,12 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from hope_kernels.layout import LinearState, LinearWeights, MemoriesState, MlpWeights, TitansRule
+from hope_kernels.mlp_state import MlpState, knows_rule
+from hope_kernels.titans_chunk.mlp_rows import memories_of, mlp_state_of
 from hope_kernels.titans_chunk.op import titans_chunk
 from hope_kernels.titans_chunk.reference import titans_chunk_reference
 from hope_kernels.titans_chunk.reference_memories import titans_chunk_memories_reference
+from hope_kernels.titans_commit.mlp_commit import mlp_commit
 from hope_kernels.titans_commit.op import titans_commit
 from hope_kernels.titans_commit.reference import titans_commit_reference
 from hope_kernels.titans_decode.op import titans_decode
@@ -54,14 +57,17 @@ class ChunkMixer:
     def mix(self, x: Tensor, q: Tensor, weights: LinearWeights | MlpWeights, rule: TitansRule) -> Tensor:
         """x, q: [B, T, d]; the query comes before its L2 norm."""
         if runs_packed(x, weights, rule):
-            assert isinstance(weights, LinearWeights)
             out, clocks = _mix_packed(x, q, weights, rule, self.after.clocks, self._lengths)
             self.after = LayerState(tail=self.after.tail, clocks=clocks)
             return out
         x_BHTD, q_BHTD = (split_heads(z, weights).transpose(1, 2) for z in (x, q))
         positions = tuple(self._consumed % size for size in rule.chunk_sizes)
         linear = [clock for clock in self.after.clocks if isinstance(clock, LinearState)]
-        separate = [clock for clock in self.after.clocks if isinstance(clock, MemoriesState)]
+        separate = [
+            memories_of(clock) if isinstance(clock, MlpState) else clock
+            for clock in self.after.clocks
+            if isinstance(clock, MlpState | MemoriesState)
+        ]
         moved: tuple[TitansClock, ...]
         if isinstance(weights, LinearWeights) and linear:
             out, moved = titans_chunk_reference(
@@ -71,14 +77,19 @@ class ChunkMixer:
             out, moved = titans_chunk_memories_reference(
                 x_BHTD, q_BHTD, weights, rule, tuple(separate), positions=positions
             )
+            if isinstance(weights, MlpWeights) and knows_rule(rule):
+                moved = (mlp_state_of(moved[0], weights, rule),)
         else:
-            raise ValueError("padded sequences need linear memories with delta retention: run them one by one")
+            raise ValueError("padded sequences need memories that decode in place: run them one by one")
         self.after = LayerState(tail=self.after.tail, clocks=moved)
         return out.transpose(1, 2).flatten(2)
 
 
 class DecodeMixer:
-    """One token of B sequences, each at its own place: the state changes in place. One-matrix memories only."""
+    """One token of B sequences, each at its own place: the state changes in place.
+
+    Linear memories with delta retention, and MLP memories whose rule ``MlpState`` knows.
+    """
 
     def __init__(self, state: LayerState) -> None:
         self._state = state
@@ -91,27 +102,35 @@ class DecodeMixer:
 
     def mix(self, x: Tensor, q: Tensor, weights: LinearWeights | MlpWeights, rule: TitansRule) -> Tensor:
         """x, q: [B, 1, d]; the query comes before its L2 norm."""
-        assert isinstance(weights, LinearWeights)
-        clocks = tuple(clock for clock in self._state.clocks if isinstance(clock, LinearState))
         x_BHD, q_BHD = (split_heads(z, weights)[:, 0] for z in (x, q))
-        decode = titans_decode if runs_packed(x, weights, rule) else titans_decode_reference
-        return decode(x_BHD, q_BHD, weights, rule, clocks).flatten(1)[:, None]
+        if runs_packed(x, weights, rule):
+            out = titans_decode(x_BHD, q_BHD, weights, rule, _on_slots(self._state.clocks))
+        else:
+            assert isinstance(weights, LinearWeights)
+            linear = tuple(clock for clock in self._state.clocks if isinstance(clock, LinearState))
+            out = titans_decode_reference(x_BHD, q_BHD, weights, rule, linear)
+        return out.flatten(1)[:, None]
 
 
 def runs_packed(x: Tensor, weights: LinearWeights | MlpWeights, rule: TitansRule) -> bool:
-    """Whether the ops take over: a served model on a CUDA device, with one-matrix memories.
+    """Whether the ops take over: in a served model, whose initial memories are constants, and with a state on slots.
 
-    Training differentiates twice and learns the initial memories, which the references alone do; on a CPU they are
-    also the faster form.
+    Training differentiates twice and learns the initial memories, which the references alone do; on a CPU these are
+    also the faster form of one-matrix memories.
     """
-    one_matrix = isinstance(weights, LinearWeights) and rule.retain_delta
-    return x.is_cuda and one_matrix and not weights.gate_bias.requires_grad
+    on_slots = x.is_cuda and rule.retain_delta if isinstance(weights, LinearWeights) else knows_rule(rule)
+    return on_slots and not weights.gate_bias.requires_grad
+
+
+def _on_slots(clocks: tuple[TitansClock, ...]) -> tuple[LinearState | MlpState, ...]:
+    """The clocks as the ops take them."""
+    return tuple(clock for clock in clocks if isinstance(clock, LinearState | MlpState))
 
 
 def _mix_packed(
     x: Tensor,
     q: Tensor,
-    weights: LinearWeights,
+    weights: LinearWeights | MlpWeights,
     rule: TitansRule,
     clocks: tuple[TitansClock, ...],
     lengths: Tensor | None,
@@ -119,8 +138,7 @@ def _mix_packed(
     """x, q: [B, T, d] as rows behind each other, without padding; the clocks given stay as they are."""
     moved = tuple(
         clock.with_tensors({n: t.clone(memory_format=torch.contiguous_format) for n, t in clock.tensors().items()})
-        for clock in clocks
-        if isinstance(clock, LinearState)
+        for clock in _on_slots(clocks)
     )
     x_BTHD, q_BTHD = (split_heads(z, weights) for z in (x, q))
     if lengths is None:
@@ -134,18 +152,21 @@ def _mix_packed(
     return padded.flatten(2), moved
 
 
-def commit_rows(clocks: list[TitansClock], rows: list[int]) -> None:
-    """Commit the full rings of some sequences, in place, for one clock of every layer."""
-    for clock in clocks:
-        assert isinstance(clock, LinearState)
-        if clock.matrix.is_cuda:
-            titans_commit(clock)
-            continue
-        index = torch.tensor(rows, device=clock.matrix.device)
-        named = clock.tensors()
-        full = clock.with_tensors({name: tensor[index] for name, tensor in named.items()})
-        for name, tensor in titans_commit_reference(full).tensors().items():
-            named[name][index] = tensor
+def commit_rows(clock: TitansClock, weights: LinearWeights | MlpWeights, rule: TitansRule, rows: list[int]) -> None:
+    """Commit the full rings of some sequences, in place, for one clock of a layer."""
+    if isinstance(clock, MlpState):
+        assert isinstance(weights, MlpWeights)
+        mlp_commit(weights, rule, clock)
+        return
+    assert isinstance(clock, LinearState)
+    if clock.matrix.is_cuda:
+        titans_commit(clock)
+        return
+    index = torch.tensor(rows, device=clock.matrix.device)
+    named = clock.tensors()
+    full = clock.with_tensors({name: tensor[index] for name, tensor in named.items()})
+    for name, tensor in titans_commit_reference(full).tensors().items():
+        named[name][index] = tensor
 
 
 def split_heads(x: Tensor, weights: LinearWeights | MlpWeights) -> Tensor:

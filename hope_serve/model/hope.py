@@ -8,6 +8,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
+from hope_kernels.mlp_state import knows_rule
 from torch import Tensor, nn
 
 from hope_serve.model.carry import ChunkMixer, DecodeMixer, Mixer, commit_rows
@@ -126,16 +127,18 @@ class HopeModel(nn.Module):
 
     @property
     def decodes_in_place(self) -> bool:
-        """Whether ``decode`` applies: linear memories with delta retention."""
-        titans = self.config.titans
-        return titans.memory == "linear" and titans.retention == "delta"
+        """Whether ``decode`` applies: linear memories with delta retention, MLP memories with one clock as well."""
+        rule = self.config.titans.rule()
+        return rule.retain_delta if self.config.titans.memory == "linear" else knows_rule(rule)
 
     def commit_full(self, state: SequenceState, consumed: Sequence[int]) -> None:
         """Write full rings into their matrices, in place, for sequences that end a chunk after ``consumed`` tokens."""
         for clock, size in enumerate(self.config.titans.rule().chunk_sizes):
             due = [row for row, count in enumerate(consumed) if count % size == 0]
-            if due:
-                commit_rows([layer.clocks[clock] for layer in state.layers], due)
+            if not due:
+                continue
+            for layer, block in zip(state.layers, self.blocks, strict=True):
+                commit_rows(layer.clocks[clock], block.titans.weights(), block.titans.rule, due)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] of hidden vectors [..., d]; the embedding is tied."""

@@ -8,11 +8,12 @@ from typing import Self
 
 import torch
 from hope_kernels.layout import LinearState, LinearWeights, MemoriesState, MlpWeights, TitansRule
+from hope_kernels.mlp_state import MlpState, knows_rule
 from hope_kernels.titans_chunk.reference_memories import fresh_memories
 from torch import Tensor
 
 CONV_TAIL = 3
-TitansClock = LinearState | MemoriesState
+TitansClock = LinearState | MlpState | MemoriesState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class LayerState:
             clocks: tuple[TitansClock, ...] = tuple(
                 LinearState.fresh(batch, weights, size) for size in rule.chunk_sizes
             )
+        elif isinstance(weights, MlpWeights) and knows_rule(rule):
+            clocks = (MlpState.fresh(batch, weights, rule.chunk_size),)
         else:
             clocks = fresh_memories(batch, weights, rule)
         return cls(tail=tail, clocks=clocks)

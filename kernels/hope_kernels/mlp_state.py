@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from hope_kernels.layout import MEMORIES, RESIDUAL, Matrices, MlpWeights
+from hope_kernels.layout import MEMORIES, RESIDUAL, Matrices, MlpWeights, TitansRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,3 +92,8 @@ class MlpState:
         outer = dict(zip(RESIDUAL, self.outer.unbind(2), strict=True))
         outer |= {name: self.gate_outer[:, :, i : i + 1] for i, name in enumerate(("eta", "alpha"))}
         return {name: (inner[name], outer[name]) for name in MEMORIES}
+
+
+def knows_rule(rule: TitansRule) -> bool:
+    """Whether ``MlpState`` can follow a rule: one clock, delta retention, no delta rule for W1."""
+    return rule.retain_delta and not rule.dgd_hidden and len(rule.chunk_sizes) == 1

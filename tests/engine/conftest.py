@@ -24,10 +24,10 @@ def open_engine(checkpoint, tmp_path):
     """``async with open_engine(**engine options) as engine``; all of one test share one store."""
 
     @asynccontextmanager
-    async def opened(*, url: str = f"sqlite://{tmp_path}/memory.db", metrics: Metrics | None = None, **options):
+    async def opened(*, url: str = f"sqlite://{tmp_path}/memory.db", metrics=None, model=checkpoint, **options):
         store = make_store(url)
         await store.open()
-        engine = Engine(checkpoint, store, EngineConfig(**options), metrics or Metrics())
+        engine = Engine(model, store, EngineConfig(**options), metrics or Metrics())
         await engine.start()
         try:
             yield engine

@@ -8,9 +8,12 @@ import time
 import pytest
 import torch
 from support.engine_calls import ANN, adapt, generate, generate_all, ids
+from support.tiny_model import write_tiny_checkpoint
 
 from hope_serve.api import FinishReason, MemoryChoice, OnMissing, SamplingParams
 from hope_serve.errors import DeadlineExceeded, Exhausted, InvalidRequest, NotFound
+from hope_serve.model.checkpoint import load_checkpoint
+from hope_serve.model.config import TitansConfig
 
 
 def greedy(checkpoint, prompt, count, deltas=None):
@@ -34,6 +37,22 @@ async def test_many_at_once_get_what_each_gets_alone(engine, checkpoint):
     replies = await asyncio.gather(*(generate(engine, p, max_tokens=5 + i % 9) for i, p in enumerate(prompts)))
     for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         assert reply.tokens == greedy(checkpoint, prompt, 5 + i % 9)
+
+
+@pytest.mark.parametrize("read", ["causal", "snapshot"])
+async def test_mlp_memories_share_a_batch_wherever_they_stand_in_their_chunks(open_engine, tmp_path, read):
+    titans = TitansConfig(num_heads=2, chunk_size=8, memory="mlp", mlp_hidden_size=16, eta_max=0.3, read=read)
+    checkpoint = load_checkpoint(write_tiny_checkpoint(tmp_path / "mlp", titans=titans))
+    prompts = [ids(seed, 1 + seed * 3 % 37) for seed in range(8)]
+    async with open_engine(model=checkpoint) as engine:
+        await adapt(engine, ids(9, 70))
+        replies = await asyncio.gather(*(generate(engine, p, max_tokens=5 + i) for i, p in enumerate(prompts)))
+        before = await generate(engine, prompts[0], max_tokens=12)
+        taught = await generate(engine, prompts[0], owner=ANN, max_tokens=12)
+    for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        assert reply.tokens == greedy(checkpoint, prompt, 5 + i)
+    assert taught.version == 1
+    assert taught.tokens != before.tokens
 
 
 async def test_more_requests_than_slots_all_end(open_engine, checkpoint):

@@ -19,6 +19,8 @@ KINDS = {
     "snapshot": TitansConfig(num_heads=4, chunk_size=8, read="snapshot"),
     "full retention": TitansConfig(num_heads=2, chunk_size=8, retention="full", eta_max=0.3),
     "mlp": TitansConfig(num_heads=2, chunk_size=8, memory="mlp", mlp_hidden_size=12, eta_max=0.3),
+    "mlp snapshot": TitansConfig(num_heads=2, chunk_size=8, memory="mlp", mlp_hidden_size=12, read="snapshot"),
+    "mlp, hidden rows": TitansConfig(num_heads=2, chunk_size=8, memory="mlp", mlp_hidden_size=12, dgd_hidden=True),
     "the paper's letter": TitansConfig(
         num_heads=1, chunk_size=8, memory="mlp", mlp_hidden_size=24, read="snapshot", retention="full"
     ),
@@ -84,8 +86,12 @@ def test_no_hidden_vector_sees_a_later_token(kind):
     assert not torch.equal(before[:, 30:], after[:, 30:])
 
 
-def test_decode_equals_prefill_for_sequences_at_different_places():
-    model, tokens = model_and_tokens("linear")
+IN_PLACE = ("linear", "two clocks", "snapshot", "mlp", "mlp snapshot")
+
+
+@pytest.mark.parametrize("kind", IN_PLACE)
+def test_decode_equals_prefill_for_sequences_at_different_places(kind):
+    model, tokens = model_and_tokens(kind)
     _, deltas = taught(model)
     whole, _ = run(model, tokens, (45,), deltas)
     starts = (3, 13)
@@ -102,10 +108,12 @@ def test_decode_equals_prefill_for_sequences_at_different_places():
             assert (hidden[b] - whole[b, at + step]).abs().max() < EXACT
 
 
-def test_padded_prompts_equal_prompts_alone():
-    model, tokens = model_and_tokens("linear", batch=3)
-    lengths = torch.tensor([8, 3, 5])
-    hidden, state = model(tokens[:, :8], model.fresh_state(3), lengths=lengths)
+@pytest.mark.parametrize("kind", IN_PLACE)
+def test_padded_prompts_equal_prompts_alone(kind):
+    model, tokens = model_and_tokens(kind, batch=3)
+    longest = model.config.titans.chunk_size
+    lengths = torch.tensor([longest, 3, longest - 3])
+    hidden, state = model(tokens[:, :longest], model.fresh_state(3), lengths=lengths)
     for b, length in enumerate(lengths.tolist()):
         alone, after = model(tokens[b : b + 1, :length], model.fresh_state(1))
         assert (hidden[b, :length] - alone[0]).abs().max() < EXACT

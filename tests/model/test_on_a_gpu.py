@@ -31,6 +31,7 @@ KINDS = {
     "heads of 64": TitansConfig(num_heads=2, chunk_size=64, eta_max=0.2),
     "heads of 32, chunk 16": TitansConfig(num_heads=4, chunk_size=16, eta_max=0.2),
     "snapshot": TitansConfig(num_heads=2, chunk_size=32, read="snapshot"),
+    "mlp": TitansConfig(num_heads=2, chunk_size=32, memory="mlp", mlp_hidden_size=128, eta_max=0.2),
 }
 
 

@@ -38,7 +38,7 @@ def mlp_state_of(memories: MemoriesState, weights: MlpWeights, rule: TitansRule)
     if rule.causal:
         learned = state.learned()
         whole = whole_matrices(initial_matrices(weights), learned)
-        close_rows(state, Rows(state), learned["memory"], whole["memory"], open_last=True)
+        close_rows(state, Rows(state), learned["memory"], whole["memory"])
     return state
 
 
@@ -66,13 +66,17 @@ class Rows:
     def __init__(self, state: MlpState) -> None:
         count = state.position.long()[..., None]
         self.there = torch.arange(state.ring_k.shape[2], device=count.device) < count
-        self.k = state.ring_k.masked_fill(~self.there[..., None], 0.0)
-        self.v = state.ring_v.masked_fill(~self.there[..., None], 0.0)
+        self.k = self.kept(state.ring_k)
+        self.v = self.kept(state.ring_v)
         self.eta = state.ring_gate[..., 0].masked_fill(~self.there, 0.0)
         last = state.ring_gate[..., 1].gather(2, (count - 1).clamp(min=0))
         self.last_decay = last.masked_fill(count == 0, 0.0)
         self.decay = torch.where(self.there, state.ring_gate[..., 1], self.last_decay)
         self.decay_before = torch.cat([torch.zeros_like(self.last_decay), self.decay[..., :-1]], -1)
+
+    def kept(self, ring: Tensor) -> Tensor:
+        """A ring without what lies behind the position."""
+        return ring.masked_fill(~self.there[..., None], 0.0)
 
     def written(self, name: str, learned: Matrices, whole: Matrices) -> list[tuple[Tensor, Tensor]]:
         """(w, x) of W2 and of W1 with ``W_s = alpha_s W_{s-1} - w_s x_s^T``; W1 has no delta rule of its own."""
@@ -86,15 +90,28 @@ class Rows:
         return [(w, k), (eta * error, hidden)]
 
 
-def close_rows(
-    state: MlpState, rows: Rows, learned: Matrices, whole: Matrices, *, open_last: bool = False
-) -> list[tuple[Tensor, Tensor]]:
-    """What every row of the ring writes into the memory that is read; kept in the ring, but for an open last row's."""
-    written = rows.written("memory", learned, whole)
-    (u, _), (_, a) = written
+def close_rows(state: MlpState, rows: Rows, learned: Matrices, whole: Matrices) -> None:
+    """Put what all rows but the open one write into the memory that is read into the ring."""
+    (u, _), (_, a) = rows.written("memory", learned, whole)
     e = rank_one_factors("memory", rows.k, rows.v, whole)[1][0]
-    kept = rows.there[..., 1:] if open_last else rows.there
-    for ring, closed in ((state.ring_u, u), (state.ring_a, a), (state.ring_e, e)):
-        count = kept.shape[2]
-        ring[:, :, :count] = torch.where(kept[..., None], closed[:, :, :count], ring[:, :, :count])
-    return written
+    closed = rows.there[..., 1:, None]
+    for ring, row in ((state.ring_u, u), (state.ring_a, a), (state.ring_e, e)):
+        ring[:, :, :-1] = torch.where(closed, row[:, :, :-1], ring[:, :, :-1])
+
+
+def close_open_row(state: MlpState, rows: Rows, learned: Matrices, whole: Matrices) -> None:
+    """Put what the last row writes into the memory that is read into the ring; the rows before it are there."""
+    count = state.position.long()[..., None]
+    last = (count - 1).clamp(min=0)
+
+    def at_last(values: Tensor) -> Tensor:
+        return values.gather(2, last[..., None].expand(-1, -1, 1, values.shape[-1]))
+
+    k, v, eta, before = (at_last(z) for z in (rows.k, rows.v, rows.eta[..., None], rows.decay_before[..., None]))
+    (slope, _), (e, a) = rank_one_factors("memory", k, v, whole)
+    earlier = torch.arange(rows.k.shape[2], device=k.device) < last
+    shrunk = (before - rows.decay[..., None, :]).masked_fill(~earlier[..., None, :], -torch.inf).exp()
+    u = eta * (before.exp() * (k @ learned[0].mT) + slope - ((k @ rows.k.mT) * shrunk) @ rows.kept(state.ring_u))
+    for ring, row in ((state.ring_u, u), (state.ring_a, a), (state.ring_e, e)):
+        index = last[..., None].expand(-1, -1, 1, ring.shape[-1])
+        ring.scatter_(2, index, torch.where(count[..., None] > 0, row, ring.gather(2, index)))

@@ -44,19 +44,23 @@ def mlp_decode_slots_reference(
 ) -> Tensor:
     """The reference on slots of a pool, computed in fp32 whatever the pool's dtype.
 
+    A pool that is the batch and of that dtype is not copied.
+
     Raises:
         ValueError: a ring is full.
     """
     rows, used = in_use(slots, len(x), x)
     dtype = working_dtype(x)
-    batch = take(state, used, dtype)
+    in_place = slots is None and state.inner.dtype is dtype and state.ring_k.dtype is dtype
+    batch = state if in_place else take(state, used, dtype)
     full = used[(batch.position >= rule.chunk_size).any(1)]
     require(not len(full), "clocks[0]'s ring in slots", full.tolist(), "committed before the next token")
     out = torch.zeros_like(x)
     out[rows] = mlp_decode_reference(x[rows].to(dtype), q[rows].to(dtype), weights_in(weights, dtype), rule, batch).to(
         x.dtype
     )
-    put(state, used, batch)
+    if not in_place:
+        put(state, used, batch)
     return out
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hope_kernels.layout import Matrices, MlpWeights, TitansRule
 from hope_kernels.mlp_state import MlpState
-from hope_kernels.titans_chunk.mlp_rows import Rows, close_rows, whole_matrices
+from hope_kernels.titans_chunk.mlp_rows import Rows, close_open_row, whole_matrices
 from hope_kernels.titans_chunk.reference import log_alpha
 from hope_kernels.titans_chunk.reference_memories import apply_memory, initial_matrices
 
@@ -49,12 +49,14 @@ def _read_causally(
     """M_memory,t-1(q_t) through every row; what closes the rows stays in the ring."""
     left = (rows.last_decay - rows.decay).exp()[..., None, :]
     decay = rows.last_decay.exp()[..., None]
-    (u, k), (error, a) = close_rows(state, rows, learned, whole)
+    close_open_row(state, rows, learned, whole)
+    u, a, error = rows.kept(state.ring_u), rows.kept(state.ring_a), rows.eta[..., None] * rows.kept(state.ring_e)
 
     def seen(z: Tensor, i: int, w: Tensor, x: Tensor) -> Tensor:
-        return z @ initial[i].mT + decay * (z @ learned[i].mT) - ((z @ x.mT) * left) @ w
+        from_start = torch.einsum("bhtx,hyx->bhty", z, initial[i])
+        return from_start + decay * (z @ learned[i].mT) - ((z @ x.mT) * left) @ w
 
-    return q + seen(F.silu(seen(q, 0, u, k)), 1, error, a)
+    return q + seen(F.silu(seen(q, 0, u, rows.k)), 1, error, a)
 
 
 def _append(state: MlpState, k: Tensor, v: Tensor, eta: Tensor, decay: Tensor) -> None:
