@@ -45,7 +45,7 @@ class SumBlocks:
 def decode_blocks(d_in: int, wide: bool) -> DecodeBlocks:
     """The table for one row a sequence. ``wide``: the rows are fp32."""
     depth = 32 if wide else 256
-    return DecodeBlocks(tile_bytes=16384, warps=4, span=triton.cdiv(d_in, 8 * depth) * depth, depth=depth)
+    return DecodeBlocks(tile_bytes=32768, warps=4, span=triton.cdiv(d_in, 8 * depth) * depth, depth=depth)
 
 
 def ragged_blocks(wide: bool) -> RaggedBlocks:
