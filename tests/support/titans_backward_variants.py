@@ -15,6 +15,9 @@ CASES = [  # H, D, C, x, weights, causal
     (16, 128, 16, BF16, BF16, True),
     (32, 64, 64, F32, F32, True),
     (32, 64, 64, F16, BF16, False),
+    (16, 128, 64, F32, F32, True),
+    (16, 128, 64, F16, F16, True),
+    (32, 64, 64, BF16, BF16, True),
 ]
 
 

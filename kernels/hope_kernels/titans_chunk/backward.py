@@ -12,7 +12,7 @@ from hope_kernels.layout import LinearWeights, TitansRule
 from hope_kernels.titans_chunk.backward_read_kernel import backward_read_kernel, scale_kernel
 from hope_kernels.titans_chunk.backward_solve_kernel import backward_solve_kernel
 from hope_kernels.titans_chunk.backward_write_kernel import backward_write_kernel
-from hope_kernels.titans_chunk.launch import Chunks
+from hope_kernels.titans_chunk.launch import Chunks, narrow
 
 # Programs of the solving kernel: what they work in stays in L2.
 SOLVERS = 528
@@ -50,7 +50,7 @@ class Adjoint:
 
 def backward_warps(size: int) -> BackwardWarps:
     """The table. ``size``: D."""
-    return BackwardWarps(read=8 if size == 128 else 4, solve=8 if size == 128 else 4, write=8 if size >= 64 else 4)
+    return BackwardWarps(read=8 if size == 128 else 4, solve=8 if size == 128 else 4, write=8 if size == 128 else 4)
 
 
 def launch_backward(
@@ -71,7 +71,7 @@ def launch_backward(
     warps = backward_warps(x.shape[-1])
     x, q, grad = x.contiguous(), q.contiguous(), grad.contiguous()
     by_x, by_q = torch.empty_like(x), torch.empty_like(q)
-    adjoint = _empty_adjoint(chunks)
+    adjoint = _empty_adjoint(chunks, rule.causal)
     count, heads, rows, size = chunks.keys.shape
     shape = {"H": heads, "D": size}
     length = len(x) // batch
@@ -81,7 +81,7 @@ def launch_backward(
     backward_read_kernel[(count, heads)](
         q,
         grad,
-        _narrow(weights.memory),
+        narrow(weights.memory),
         *recorded.values(),
         adjoint.scale,
         by_q,
@@ -96,7 +96,7 @@ def launch_backward(
         CAUSAL=rule.causal,
         num_warps=warps.read,
     )
-    key, value = _narrow(weights.key), _narrow(weights.value)
+    key, value = narrow(weights.key), narrow(weights.value)
     shape |= {"C": rule.chunk_size, "CAUSAL": rule.causal}
     solvers = min(SOLVERS, count * heads)
     backward_solve_kernel[(solvers,)](
@@ -127,6 +127,7 @@ def launch_backward(
         by_x,
         torch.empty(batch * heads, size, size, device=x.device),
         torch.empty(batch * heads, size, size, dtype=torch.float16, device=x.device),
+        torch.empty(batch * heads, 3, rows, device=x.device),
         length,
         rule.eta_max,
         rule.alpha_min,
@@ -136,7 +137,7 @@ def launch_backward(
     return by_x, by_q
 
 
-def _empty_adjoint(chunks: Chunks) -> Adjoint:
+def _empty_adjoint(chunks: Chunks, causal: bool) -> Adjoint:
     tile = partial(torch.empty_like, chunks.keys)
     count, heads, rows, _ = chunks.keys.shape
     vector = partial(torch.empty, device=chunks.keys.device)
@@ -145,15 +146,11 @@ def _empty_adjoint(chunks: Chunks) -> Adjoint:
         query=tile(),
         answer=tile(),
         by_keys=tile(),
-        by_rows=tile(),
+        # The kernel that goes back through the chunks adds to these whether or not outputs read rows.
+        by_rows=tile() if causal else torch.zeros_like(chunks.keys),
         later=vector(count, heads, rows),
         values=tile(),
         v_scale=vector(count, heads, rows),
         rows=tile(),
         reach=tile(),
     )
-
-
-def _narrow(weight: Tensor) -> Tensor:
-    """In 16 bits, as the products take it."""
-    return weight.contiguous() if weight.element_size() == 2 else weight.half().contiguous()

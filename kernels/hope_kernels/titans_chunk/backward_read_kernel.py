@@ -105,18 +105,17 @@ def backward_read_kernel(
     tl.debug_barrier()
     back = tl.dot(tl.trans(tl.load(frozen_ptr + at_chunk * D * D + square)), narrow)
     tl.debug_barrier()
-    q = tl.load(q_ptr + columns, mask=here, other=0.0).to(tl.float32)
-    norm = tl.sqrt(tl.sum(q * q, 0))
-    norm = tl.where(norm > 1e-12, 1.0 / tl.maximum(norm, 1e-12), 0.0)
-    q *= norm[None, :]
-    query = q
+    q, norm = unit_and_scale(q_ptr + columns, here)
     if CAUSAL:
+        # One tile carries the answer and what reaches it through the memory: of the latter alone only its product
+        # with q is asked for, which is a difference. What can be read again does not wait in registers.
+        tl.store(later_ptr + at_chunk * T + r, tl.sum(q * answer, 0))
         left = tl.exp(tl.load(tokens + 2 * T + r))[None, :]
-        query = q * left
-        back *= left
+        by_q = answer + back * left
+        tl.store(query_ptr + tile, (q * left).to(tl.float16))
+        unit = q.to(tl.float16)
         tl.debug_barrier()
         keys = tl.load(keys_ptr + tile)
-        unit = q.to(tl.float16)
         seen = (earlier_rows(tokens, r, T) * tl.dot(tl.trans(unit), keys)).to(tl.float16)
         tl.store(by_rows_ptr + tile, (-tl.dot(narrow, seen)).to(tl.float16))
         tl.debug_barrier()
@@ -124,9 +123,25 @@ def backward_read_kernel(
         by_seen = (eta_max * by_seen).to(tl.float16)
         tl.store(by_keys_ptr + tile, (-tl.dot(unit, by_seen)).to(tl.float16))
         tl.debug_barrier()
-        back -= tl.dot(keys, tl.trans(by_seen))
-        tl.store(later_ptr + at_chunk * T + r, tl.sum(q * back, 0))
-    tl.store(query_ptr + tile, query.to(tl.float16))
-    by_q = answer + back
-    by_q = (by_q - q * tl.sum(q * by_q, 0)[None, :]) * (norm / scale)[None, :]
+        by_q -= tl.dot(keys, tl.trans(by_seen))
+        tl.debug_barrier()
+        q, norm = unit_and_scale(q_ptr + columns, here)
+        along = tl.sum(q * by_q, 0)
+        later = along - tl.load(later_ptr + at_chunk * T + r)
+        tl.debug_barrier()
+        tl.store(later_ptr + at_chunk * T + r, later)
+    else:
+        tl.store(query_ptr + tile, q.to(tl.float16))
+        by_q = answer + back
+        along = tl.sum(q * by_q, 0)
+    by_q = (by_q - q * along[None, :]) * (norm / scale)[None, :]
     tl.store(by_q_ptr + columns, by_q.to(by_q_ptr.dtype.element_ty), mask=here)
+
+
+@triton.jit
+def unit_and_scale(q_at, here):
+    """Queries over their lengths, a column each, and one over the length; zero where there is none."""
+    q = tl.load(q_at, mask=here, other=0.0).to(tl.float32)
+    norm = tl.sqrt(tl.sum(q * q, 0))
+    norm = tl.where(norm > 1e-12, 1.0 / tl.maximum(norm, 1e-12), 0.0)
+    return q * norm[None, :], norm

@@ -41,7 +41,7 @@ def backward_solve_kernel(
     d, r = tl.arange(0, D), tl.arange(0, T)
     square = d[:, None] * D + d[None, :]
     lower_ptr += tl.program_id(0) * 2 * T * T
-    for first in tl.range(0, count * H, tl.num_programs(0), num_stages=1):
+    for first in tl.range(0, count * H, tl.num_programs(0), num_stages=1, disable_licm=True):
         at_chunk = first + tl.program_id(0).to(tl.int64)
         chunk, h = at_chunk // H, at_chunk % H
         inside = at_chunk < count * H

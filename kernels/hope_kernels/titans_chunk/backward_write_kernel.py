@@ -35,6 +35,7 @@ def backward_write_kernel(
     by_x_ptr,
     carried_ptr,
     after_ptr,
+    sums_ptr,
     length,
     eta_max,
     alpha_min,
@@ -62,19 +63,24 @@ def backward_write_kernel(
     tile = r[None, :] * D + d[:, None]
     x_ptr += (begin.to(tl.int64) * H + h) * D
     by_x_ptr += (begin.to(tl.int64) * H + h) * D
-    key_ptr += h * D * D + square
-    value_ptr += h * D * D + square
-    gates_ptr += h * 2 * D + d
+    key_ptr += h * D * D
+    value_ptr += h * D * D
+    gates_ptr += h * 2 * D
     scale = tl.load(scale_ptr + chunk * H + h)
-    carried_ptr += tl.program_id(0) * D * D + square
-    after_ptr += tl.program_id(0) * D * D + square
-    tl.store(carried_ptr, tl.zeros((D, D), tl.float32))
-    tl.store(after_ptr, tl.zeros((D, D), tl.float16))
+    carried_ptr += tl.program_id(0) * D * D
+    after_ptr += tl.program_id(0) * D * D
+    sums_ptr += tl.program_id(0) * 3 * T
+    tl.store(carried_ptr + square, tl.zeros((D, D), tl.float32))
+    tl.store(after_ptr + square, tl.zeros((D, D), tl.float16))
     by_end = 0.0
     count = (at + length + C - 1) // C
     # Nothing may be hoisted out of this loop, nor over a barrier: it would wait in registers that the tiles need.
     for i in tl.range(0, count, num_stages=1, disable_licm=True):
         position = count - 1 - i
+        # Addresses start from a zero that the compiler cannot know, lest it keep them all through the loop.
+        zero = tl.multiple_of(tl.minimum(position, 0), D * D)
+        square = zero + d[:, None] * D + d[None, :]
+        sums = sums_ptr + zero + r
         start = position * C - at
         new = (start + r >= 0) & (start + r < length) & (r < C)
         here = ((chunk + position) * H + h).to(tl.int64)
@@ -85,15 +91,31 @@ def backward_write_kernel(
         end = tl.load(token_ptr + here * 7 * T + T + C - 1)
 
         # Rows: those of the outputs, and the next snapshot's through all rows behind.
-        by_row = tl.dot(tl.trans(tl.load(after_ptr)), tl.load(reach_ptr + tiles))
-        by_row = tl.load(by_rows_ptr + tiles).to(tl.float32) - by_row if CAUSAL else -by_row
+        by_row = tl.dot(tl.trans(tl.load(after_ptr + square)), tl.load(reach_ptr + tiles))
+        by_row = tl.load(by_rows_ptr + tiles).to(tl.float32) - by_row
         by_row = tl.where(new[None, :], by_row, 0.0)
         narrow = by_row.to(tl.float16)
-        share = eta_max * tl.sum(by_row * writes.to(tl.float32), 0)
+        tl.store(by_rows_ptr + tiles, narrow)
+        tl.store(sums, eta_max * tl.sum(by_row * writes.to(tl.float32), 0))
         mixed = tl.dot(tl.trans(narrow), writes) * (-eta_max * tl.load(tokens))[:, None]
         mixed = (mixed * earlier_rows(token_ptr + here * 7 * T, r, T)).to(tl.float16)
         tl.debug_barrier()
-        by_k = tl.dot(tl.load(after_ptr), writes)
+        by_free = tl.dot(tl.trans(tl.load(frozen_ptr + here * D * D + square)), narrow, acc=by_row)
+        tl.debug_barrier()
+
+        # Values, and through their norm.
+        by_rate = by_free * tl.load(tokens)[None, :]
+        tl.store(sums + T, tl.sum(tl.load(keys_ptr + tiles).to(tl.float32) * by_rate, 0))
+        tl.debug_barrier()
+        values = tl.load(values_ptr + tiles).to(tl.float32)
+        along_v = tl.sum(values * by_rate, 0)
+        tl.store(sums + 2 * T, along_v)
+        v_scale = tl.load(v_scale_ptr + here * T + r)
+        by_v = (v_scale[None, :] * (values * along_v[None, :] - by_rate)).to(tl.float16)
+        tl.debug_barrier()
+
+        # Keys, and through their norm.
+        by_k = tl.dot(tl.load(after_ptr + square), tl.load(writes_ptr + tiles))
         by_k *= -eta_max * tl.exp(tl.minimum(end - tl.load(tokens + T), 0.0))[None, :]
         keys = tl.load(keys_ptr + tiles)
         by_k += tl.dot(keys, mixed)
@@ -102,40 +124,30 @@ def backward_write_kernel(
             tl.debug_barrier()
             by_k += tl.load(by_keys_ptr + tiles).to(tl.float32)
         tl.debug_barrier()
-        by_p = tl.dot(tl.trans(tl.load(frozen_ptr + here * D * D + square)), narrow)
-        by_k += (tl.load(tokens) * tl.exp(tl.load(tokens + 2 * T)))[None, :] * by_p
-        by_free = (by_row + by_p) * tl.load(tokens)[None, :]
-        by_k += by_free
+        by_p = by_free - tl.load(by_rows_ptr + tiles).to(tl.float32)
+        by_k += tl.load(tokens)[None, :] * (tl.exp(tl.load(tokens + 2 * T))[None, :] * by_p + by_free)
         tl.debug_barrier()
-
-        # Through the norms of keys and values.
-        k = keys.to(tl.float32)
+        k = tl.load(keys_ptr + tiles).to(tl.float32)
         along_k = tl.sum(k * by_k, 0)
-        later = -tl.sum(k * by_free, 0)
         k_scale = tl.load(tokens + 3 * T)
         k_scale = tl.where(new & (k_scale < 1e11), k_scale, 0.0)
         by_k = (k_scale[None, :] * (by_k - k * along_k[None, :])).to(tl.float16)
         tl.debug_barrier()
-        values = tl.load(values_ptr + tiles).to(tl.float32)
-        along_v = tl.sum(values * by_free, 0)
-        later += along_v
-        v_scale = tl.load(v_scale_ptr + here * T + r)
-        by_v = (v_scale[None, :] * (values * along_v[None, :] - by_free)).to(tl.float16)
+        by_seen = tl.dot(tl.trans(tl.load(key_ptr + square).to(tl.float16)), by_k)
         tl.debug_barrier()
-        by_seen = tl.dot(tl.trans(tl.load(key_ptr).to(tl.float16)), by_k)
-        tl.debug_barrier()
-        by_seen += tl.dot(tl.trans(tl.load(value_ptr).to(tl.float16)), by_v)
+        by_seen += tl.dot(tl.trans(tl.load(value_ptr + square).to(tl.float16)), by_v)
         tl.debug_barrier()
 
         # Gates: a write is proportional to its rate; a decay reaches everything later.
+        share, later = tl.load(sums), tl.load(sums + 2 * T) - tl.load(sums + T)
         if CAUSAL:
             later += tl.load(later_ptr + here * T + r)
         by_decay = by_end - share + tl.sum(later, 0) - tl.cumsum(later, 0)
         alpha = tl.exp(tl.load(tokens + T) - tl.load(tokens + 2 * T))
         by_decay *= (alpha - alpha_min) * (1.0 - alpha) / ((1.0 - alpha_min) * alpha)
         by_eta = tl.where(new, share * (1.0 - tl.load(tokens) / eta_max), 0.0)
-        by_seen += tl.load(gates_ptr).to(tl.float32)[:, None] * by_eta[None, :]
-        by_seen += tl.load(gates_ptr + D).to(tl.float32)[:, None] * tl.where(new, by_decay, 0.0)[None, :]
+        by_seen += tl.load(gates_ptr + d).to(tl.float32)[:, None] * by_eta[None, :]
+        by_seen += tl.load(gates_ptr + D + d).to(tl.float32)[:, None] * tl.where(new, by_decay, 0.0)[None, :]
 
         # The input, and the snapshot that it was seen through.
         seen = by_seen.to(tl.float16)
@@ -144,16 +156,16 @@ def backward_write_kernel(
         columns = by_x_ptr + (start + r)[None, :].to(tl.int64) * (H * D) + d[:, None]
         tl.store(columns, (by_x / scale).to(by_x_ptr.dtype.element_ty), mask=new[None, :])
         tl.debug_barrier()
-        matrix = tl.load(carried_ptr) * tl.exp(end)
-        x = load_columns(x_ptr, start + r, length, d, H, D, C)
+        matrix = tl.load(carried_ptr + square) * tl.exp(end)
+        x = load_columns(x_ptr, start, length, d, H, D, C, T)
         matrix += tl.dot(x, tl.trans(seen))
         tl.debug_barrier()
-        matrix += tl.dot(tl.load(rows_ptr + tiles), tl.trans(narrow))
+        matrix += tl.dot(tl.load(rows_ptr + tiles), tl.trans(tl.load(by_rows_ptr + tiles)))
         tl.debug_barrier()
         query = tl.load(query_ptr + tiles)
         matrix += tl.dot(query, tl.trans(tl.load(answer_ptr + tiles)))
-        tl.store(carried_ptr, matrix)
-        tl.store(after_ptr, matrix.to(tl.float16))
+        tl.store(carried_ptr + square, matrix)
+        tl.store(after_ptr + square, matrix.to(tl.float16))
         tl.debug_barrier()
         frozen = tl.load(frozen_ptr + here * D * D + tl.trans(square))
         by_end = tl.sum(tl.sum(matrix * frozen.to(tl.float32), 1), 0)

@@ -43,7 +43,7 @@ class Chunks:
 
 def chunk_warps(size: int) -> ChunkWarps:
     """The table. ``size``: D."""
-    return ChunkWarps(write=8 if size >= 64 else 4, read=8 if size == 128 else 4)
+    return ChunkWarps(write=8 if size == 128 else 4, read=8 if size == 128 else 4)
 
 
 def tile_rows(size: int, chunk: int) -> int:
@@ -67,12 +67,12 @@ def launch_chunk(
 ) -> tuple[Tensor, Chunks]:
     """``titans_chunk`` on the kernels, and what its backward needs; arguments have been checked."""
     warps = warps or chunk_warps(x.shape[-1])
-    chunks = _write(x.contiguous(), weights, rule, state, slots, starts, warps.write)
+    chunks = _write(narrow(x), weights, rule, state, slots, starts, warps.write)
     count, heads, rows, size = chunks.keys.shape
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     read_kernel[(count, heads)](
         q.contiguous(),
-        _narrow(weights.memory),
+        narrow(weights.memory),
         chunks.span,
         chunks.keys,
         chunks.writes,
@@ -123,9 +123,9 @@ def _write(
         x,
         starts,
         slots,
-        _narrow(weights.key),
-        _narrow(weights.value),
-        weights.gates.contiguous(),
+        narrow(weights.key),
+        narrow(weights.value),
+        narrow(weights.gates),
         weights.gate_bias.contiguous(),
         *state.tensors().values(),
         *vars(chunks).values(),
@@ -155,6 +155,6 @@ def _write(
     return chunks
 
 
-def _narrow(weight: Tensor) -> Tensor:
-    """In 16 bits, as the products take it."""
-    return weight.contiguous() if weight.element_size() == 2 else weight.half().contiguous()
+def narrow(values: Tensor) -> Tensor:
+    """In 16 bits, as the products take them."""
+    return values.contiguous() if values.element_size() == 2 else values.half().contiguous()

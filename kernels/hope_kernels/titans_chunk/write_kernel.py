@@ -101,7 +101,7 @@ def write_kernel(
     tl.debug_barrier()
     value = tl.load(value_ptr + h * D * D + tl.trans(square)).to(tl.float16)
     tl.debug_barrier()
-    x = load_columns(x_ptr, -at + r, length, d, H, D, C)
+    x = load_columns(x_ptr, -at, length, d, H, D, C, T)
 
     gate = tl.arange(0, 16)
     gates = tl.load(gates_ptr + h * 2 * D + gate[None, :] * D + d[:, None], mask=gate[None, :] < 2, other=0.0)
@@ -143,7 +143,7 @@ def write_kernel(
         last = tl.where(start + C > length, length - 1 - start, -1)
         tl.store(writes_ptr + column, p.to(tl.float16), mask=(r == last)[None, :])
         w = tl.dot(frozen, p.to(tl.float16), acc=free)
-        x = load_columns(x_ptr, start + C + r, length, d, H, D, C)
+        x = load_columns(x_ptr, start + C, length, d, H, D, C, T)
         w = solve_columns(w, solve_ptr, T)
         tl.store(writes_ptr + column, w.to(tl.float16), mask=(r != last)[None, :])
         if start + C <= length:
@@ -151,6 +151,9 @@ def write_kernel(
             left = tl.exp(end - tl.load(token_ptr + T + r, mask=r < C, other=0.0))
             keys = tl.load(keys_ptr + r[:, None] * D + d[None, :])
             moved = tl.dot((left[None, :] * w).to(tl.float16), keys)
+            if (matrix_ptr.dtype.element_ty == tl.float16) & (key_ptr.dtype.element_ty == tl.float16):
+                # With these two types the old matrix would be asked for before there is room for it.
+                tl.debug_barrier()
             matrix = tl.exp(end) * tl.load(carried_ptr + square) - eta_max * moved
             tl.store(carried_ptr + square, matrix)
             if start + C < length:
@@ -184,9 +187,10 @@ def list_chunks(span_ptr, most, at, begin, length, first, C: tl.constexpr):
 
 
 @triton.jit
-def load_columns(x_ptr, t, length, d, H: tl.constexpr, D: tl.constexpr, C: tl.constexpr):
-    """[D, T] of tokens t, zero outside the sequence and past the C tokens of a chunk."""
-    here = (t >= 0) & (t < length) & (tl.arange(0, t.shape[0]) < C)
+def load_columns(x_ptr, start, length, d, H: tl.constexpr, D: tl.constexpr, C: tl.constexpr, T: tl.constexpr):
+    """[D, T] of the C tokens from ``start`` on; zero outside the sequence, and past them."""
+    t = start + tl.arange(0, T)
+    here = (t >= 0) & (t < length) & (tl.arange(0, T) < C)
     return tl.load(x_ptr + t[None, :].to(tl.int64) * (H * D) + d[:, None], mask=here[None, :], other=0.0).to(tl.float16)
 
 
