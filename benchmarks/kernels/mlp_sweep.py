@@ -13,12 +13,12 @@ from benchmarks.kernels.mlp import shapes
 from benchmarks.kernels.mlp_data import MlpLayers, MlpShape, mlp_layers
 from benchmarks.kernels.table import Row
 
-READ = ((16, 3, 4), (16, 4, 4), (16, 3, 2), (32, 2, 4), (32, 3, 4), (32, 3, 8))  # units, stages, warps
-CAUSAL = ((16, 8), (16, 4), (32, 8))  # units, warps
+READ = ((16, 2, 2), (16, 3, 2), (32, 1, 2), (32, 2, 2), (32, 3, 2), (32, 2, 4), (64, 2, 4))  # units, stages, warps
+CAUSAL = ((16, 1), (16, 2), (16, 3), (32, 1), (32, 2))  # units, stages
 
 
 def sweep_mlp(bench: Bench) -> list[Row]:
-    """First the three memories that are read frozen, then the one that is not; hidden as wide as the head."""
+    """What all memories share, then what the one has that is read causally; hidden as wide as the head."""
     rows, batch = [], 64 if bench.measures else 3
     for shape in shapes(bench):
         if shape.hidden > shape.size or shape.size != bench.sizes.shapes[0][1]:
@@ -26,7 +26,7 @@ def sweep_mlp(bench: Bench) -> list[Row]:
         given = mlp_layers(max(1, bench.sizes.layers // 4), batch, shape)
         table = mlp_blocks(shape.size, shape.hidden, shape.dtype.itemsize)
         read = [replace(table, units=units, stages=stages, warps=warps) for units, stages, warps in READ]
-        causal = [replace(table, causal_units=units, causal_warps=warps) for units, warps in CAUSAL]
+        causal = [replace(table, causal_units=units, causal_stages=stages) for units, stages in CAUSAL]
         for blocks in dict.fromkeys((table, *read, *causal) if bench.measures else (table,)):
             rows += try_blocks(bench, given, shape, batch, blocks)
         torch.cuda.empty_cache()
@@ -48,6 +48,6 @@ def try_blocks(bench: Bench, given: MlpLayers, shape: MlpShape, batch: int, bloc
         print(f"      {blocks} does not run: {error}")
         return []
     read = f"{blocks.units} units s{blocks.stages} w{blocks.warps}"
-    text = f"{read}, causal {blocks.causal_units} w{blocks.causal_warps}"
+    text = f"{read}, causal {blocks.causal_units} s{blocks.causal_stages}"
     share = shape.read_bytes(batch) / seconds / bench.read
     return [Row("sweep", f"MLP B={batch} {shape}", seconds, text, share, "of read")]

@@ -20,7 +20,12 @@ LINEAR = [  # B, H, D, C, matrix, ring, weights, causal
 ]
 MLP = [  # B, H, D, F, C, matrices, ring, weights, causal
     (256, 16, 128, 256, 64, F32, F32, BF16, True),
+    (256, 16, 128, 128, 64, F32, F16, BF16, True),
     (256, 16, 128, 256, 64, F16, F16, BF16, True),
+    (64, 16, 128, 128, 64, F16, F16, F16, True),
+    (64, 16, 128, 128, 64, F16, F16, F32, True),
+    (64, 32, 64, 128, 64, F32, F32, F32, True),
+    (64, 32, 64, 64, 16, F16, F16, BF16, True),
     (64, 32, 64, 64, 16, F32, F16, F32, False),
 ]
 

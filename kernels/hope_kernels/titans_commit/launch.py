@@ -1,4 +1,4 @@
-"""How commit's kernels are launched: block shapes by problem size, which compile for sm_90 without spills."""
+"""How commit's kernel is launched: block shapes by problem size, which compile for sm_90 without spills."""
 
 from __future__ import annotations
 
@@ -9,58 +9,70 @@ import triton  # type: ignore[import-untyped]
 from torch import Tensor
 
 from hope_kernels.layout import LinearState
-from hope_kernels.titans_commit.commit_kernel import commit_kernel, due_kernel
+from hope_kernels.titans_commit.commit_kernel import commit_kernel
 
 
 @dataclass(frozen=True)
 class CommitBlocks:
-    """Columns of the matrix at a time, warps of a program, programs on one multiprocessor."""
+    """Columns of the matrix at a time and how many loads run ahead, warps, programs a multiprocessor."""
 
     columns: int
+    stages: int
     warps: int
     programs: int
 
 
-def commit_blocks(size: int, chunk: int) -> CommitBlocks:
-    """The table. ``size``: D; ``chunk``: C."""
-    columns = min(32, size)
-    if size == 128 and chunk > 16:
-        return CommitBlocks(columns=columns, warps=8, programs=2)
-    return CommitBlocks(columns=columns, warps=4, programs=4)
+def commit_blocks(size: int, chunk: int, dtype: torch.dtype, ring_dtype: torch.dtype) -> CommitBlocks:
+    """The table. ``size``: D; ``chunk``: C; the types of matrix and ring."""
+    columns, few = min(32, size), chunk <= 16
+    if multiplies_narrowly(dtype, ring_dtype):
+        if size == 128:
+            wide = CommitBlocks(columns=64, stages=1, warps=2, programs=16)
+            return wide if few else CommitBlocks(columns=32, stages=3, warps=2, programs=16)
+        if few:
+            return CommitBlocks(columns=columns, stages=3, warps=1, programs=16)
+        return CommitBlocks(columns=columns, stages=2, warps=2, programs=32)
+    # On the units of four warps a product's operand comes from registers, which loads must not run ahead of.
+    warps = 8 if size == 128 and not few and ring_dtype is torch.float32 else 4
+    return CommitBlocks(columns=columns, stages=1, warps=warps, programs=16)
 
 
 def launch_commit(state: LinearState, slots: Tensor | None, blocks: CommitBlocks | None = None) -> None:
     """``titans_commit`` on the kernels; arguments have been checked."""
     num_slots, heads, size, _ = state.matrix.shape
     chunk = state.ring_k.shape[2]
-    batch = num_slots if slots is None else len(slots)
-    due = torch.empty(batch + 1, dtype=torch.int32, device=state.matrix.device)
-    due_kernel[(1,)](
+    items = heads * (num_slots if slots is None else len(slots))
+    interpreted = triton.knobs.runtime.interpret
+    types = (state.matrix.dtype, state.ring_k.dtype)
+    blocks = blocks or commit_blocks(size, chunk, *types)
+    programs = min(items, blocks.programs * multiprocessors(state.matrix.device))
+    commit_kernel[(programs,)](
         slots,
-        state.position,
-        due,
-        state.position.stride(0),
-        num_slots,
-        batch,
-        C=chunk,
-        BATCH=triton.next_power_of_2(batch),
-        num_warps=4,
-    )
-    blocks = blocks or commit_blocks(size, chunk)
-    commit_kernel[(min(batch * heads, blocks.programs * multiprocessors(due.device)),)](
-        due,
         *state.tensors().values(),
         state.matrix.stride(0),
         state.ring_k.stride(0),
         state.ring_gate.stride(0),
         state.position.stride(0),
+        items,
+        num_slots,
         H=heads,
         D=size,
         C=chunk,
         ROWS=max(16, triton.next_power_of_2(chunk)),
         COLUMNS=blocks.columns,
+        STAGES=blocks.stages,
+        TRIES=triton.next_power_of_2(triton.cdiv(items, programs)),
+        HAS_SLOTS=slots is not None,
+        NARROW=multiplies_narrowly(*types),
+        OVERLAP=not interpreted,
         num_warps=blocks.warps,
+        **({} if interpreted else {"launch_pdl": True}),
     )
+
+
+def multiplies_narrowly(dtype: torch.dtype, ring_dtype: torch.dtype) -> bool:
+    """Whether matrix and ring are both of fp16, so that their products need no wider units."""
+    return dtype is ring_dtype is torch.float16
 
 
 def multiprocessors(device: torch.device) -> int:

@@ -15,11 +15,16 @@ from hope_kernels.titans_decode.read_kernel import read_kernel
 # The interpreter multiplies tiles of bfloat16 wrongly.
 DOT_DTYPES = {torch.float16} if triton.knobs.runtime.interpret else {torch.float16, torch.bfloat16}
 FEW = 64  # programs: most multiprocessors would have none
+SOME = 256  # programs: one or two for every multiprocessor, where waiting costs more than bytes do
 
 
 @dataclass(frozen=True)
 class ReadBlocks:
-    """Block shape of the read: a tile is [wide, deep, columns], and ring_rows of the ring are taken at a time."""
+    """Block shape of the read: a tile is [wide, deep, columns], and ring_rows of the ring are taken at a time.
+
+    prefetch: bytes of each head's matrix that are asked for before the read may begin. ring_ahead: whether the ring is
+    asked for before the matrix is read; with many programs its bytes would come from memory twice.
+    """
 
     wide: int
     deep: int
@@ -27,6 +32,8 @@ class ReadBlocks:
     ring_rows: int
     stages: int
     warps: int
+    prefetch: int = 0
+    ring_ahead: bool = False
 
 
 def read_blocks(programs: int, size: int, element_bytes: int) -> ReadBlocks:
@@ -34,18 +41,37 @@ def read_blocks(programs: int, size: int, element_bytes: int) -> ReadBlocks:
 
     Few heads are spread over the card by columns; many keep whole rows, a warp each.
     """
+    whole = size * size * element_bytes
+    ring_ahead = programs <= SOME
     if programs <= FEW and size > 32:
-        return ReadBlocks(wide=size // 16, deep=16, columns=32, ring_rows=32, stages=3, warps=2)
+        return ReadBlocks(
+            wide=size // 16, deep=16, columns=32, ring_rows=32, stages=3, warps=2, prefetch=whole, ring_ahead=ring_ahead
+        )
+    ahead = min(8192, whole // 4)
     if element_bytes == 2:
-        return ReadBlocks(wide=1, deep=min(64, size), columns=size, ring_rows=16, stages=2, warps=1)
+        return ReadBlocks(
+            wide=1,
+            deep=min(64, size),
+            columns=size,
+            ring_rows=16,
+            stages=3 if ring_ahead else 2,
+            warps=1,
+            prefetch=ahead,
+            ring_ahead=ring_ahead,
+        )
     wide = max(1, 128 // size)
     deep = min(16 if size == 128 else 8, size // wide)
-    return ReadBlocks(wide=wide, deep=deep, columns=size, ring_rows=16, stages=3, warps=1)
+    return ReadBlocks(
+        wide=wide, deep=deep, columns=size, ring_rows=16, stages=3, warps=1, prefetch=ahead, ring_ahead=ring_ahead
+    )
 
 
 @dataclass(frozen=True)
 class ProjectBlocks:
-    """Sequences that share one load of the weights (a dot takes at least 16), and columns of these at a time."""
+    """Sequences that share one load of the weights (a dot takes at least 16), and columns of these at a time.
+
+    part = D takes all of them before the read has ended.
+    """
 
     rows: int
     part: int
@@ -57,8 +83,9 @@ def project_blocks(batch: int, size: int, element_bytes: int) -> ProjectBlocks:
     """The table. ``element_bytes`` of the weights."""
     if element_bytes == 4:
         return ProjectBlocks(rows=16, part=16, stages=2, warps=4)
-    part = 64 if batch <= 256 else 32
-    return ProjectBlocks(rows=16, part=min(part, size), stages=2 if part == 64 else 3, warps=4)
+    if batch < 128:
+        return ProjectBlocks(rows=16, part=size, stages=1, warps=8 if size == 128 else 4)
+    return ProjectBlocks(rows=32, part=min(32, size), stages=3, warps=4)
 
 
 def launch_decode(
@@ -101,7 +128,10 @@ def launch_decode(
         **dots,
         RING_ROWS=max(16 if dots["RING_DOTS"] else 1, min(blocks.ring_rows, triton.next_power_of_2(rule.chunk_size))),
         OVERLAP=bool(overlap),
+        RING_AHEAD=blocks.ring_ahead and bool(overlap),
+        PREFETCH=blocks.prefetch // (size // blocks.columns) // 512 * 512 // state.matrix.element_size(),
         num_warps=blocks.warps,
+        **overlap,
     )
     project = project or project_blocks(batch, size, weights.key.element_size())
     project_kernel[(triton.cdiv(batch, project.rows), heads, 2)](

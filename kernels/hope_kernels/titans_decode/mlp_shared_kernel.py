@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from hope_kernels.titans_decode.project_kernel import dot_rows, unit_rows
 
@@ -32,8 +33,11 @@ def mlp_seen_kernel(
     BATCH: tl.constexpr,
     BLOCK: tl.constexpr,
     SPLIT: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """seen [B, H, 7, F] as ``mlp_read_kernel`` wants it. Grid (BATCH sequences, head, which of the seven)."""
+    if OVERLAP:
+        gdc_launch_dependents()
     h = tl.program_id(1)
     which = tl.program_id(2)
     m = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
@@ -43,7 +47,8 @@ def mlp_seen_kernel(
     if which < 4:
         rows = tl.load(x_ptr + block, mask=there[:, None], other=0.0).to(tl.float32)
     elif which == 4:
-        rows = unit_rows(tl.load(q_ptr + block, mask=there[:, None], other=0.0).to(tl.float32))
+        rows = tl.load(q_ptr + block, mask=there[:, None], other=0.0).to(tl.float32)
+        rows = unit_rows(rows, tl.sum(rows * rows, 1))
     else:
         slot = m.to(tl.int64)
         if HAS_SLOTS:
@@ -92,6 +97,7 @@ def mlp_append_kernel(
     BATCH: tl.constexpr,
     BLOCK: tl.constexpr,
     SPLIT: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """k, v and the gates of BATCH sequences' head into their rings, as a row that stays open."""
     h = tl.program_id(1)
@@ -105,6 +111,8 @@ def mlp_append_kernel(
     n_at = position_ptr + slot * position_stride + h
     n = tl.load(n_at, mask=there, other=0)
     there = there & (n < C)
+    if OVERLAP:
+        gdc_wait()
     head = m * H + h
     row = slot[:, None] * narrow_stride + (h * C + n[:, None]) * D + d[None, :]
     for i in tl.static_range(2):
@@ -117,7 +125,7 @@ def mlp_append_kernel(
             weight_at = ((h * 3 + i) * D + d[:, None]) * F + f[None, :]
             made += dot_rows(hidden, tl.load(outer0_ptr + weight_at, eviction_policy="evict_last"), SPLIT)
         ring = ring_k_ptr if i == 0 else ring_v_ptr
-        tl.store(ring + row, unit_rows(made).to(ring.dtype.element_ty), mask=there[:, None])
+        tl.store(ring + row, unit_rows(made, tl.sum(made * made, 1)).to(ring.dtype.element_ty), mask=there[:, None])
     gate_at = ring_gate_ptr + slot * ring_gate_stride + (h * C + n) * 2
     decay = tl.load(gate_at - 1, mask=there & (n > 0), other=0.0)
     raw_eta = tl.load(raw_ptr + head * 2, mask=there, other=0.0) + tl.load(bias_ptr + 2 * h).to(tl.float32)

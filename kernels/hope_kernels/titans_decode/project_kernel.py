@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_wait
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 
 @triton.jit
@@ -24,10 +24,15 @@ def dot_rows(rows, weight, SPLIT: tl.constexpr):
 
 
 @triton.jit
-def unit_rows(rows):
+def add_two(a0, a1, b0, b1):
+    """Sums of two at once, so that warps meet once."""
+    return a0 + b0, a1 + b1
+
+
+@triton.jit
+def unit_rows(rows, square):
     """Each row over its L2 norm."""
-    norm = tl.sqrt(tl.sum(rows * rows, 1))
-    return rows / tl.maximum(norm, 1e-12)[:, None]
+    return rows / tl.maximum(tl.sqrt(square), 1e-12)[:, None]
 
 
 @triton.jit
@@ -69,7 +74,13 @@ def project_kernel(
     CLOSE: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    """One program a (ROWS of the batch, head, half of the work): 0 appends a row to a ring, 1 reads."""
+    """One program a (ROWS of the batch, head, half of the work): 0 appends a row to a ring, 1 reads.
+
+    With OVERLAP it starts while the read still runs: what it loads before ``gdc_wait`` the read does not write. What
+    follows it may start at once and waits for all of this kernel in turn. PART = D loads the weights before the wait.
+    """
+    if OVERLAP:
+        gdc_launch_dependents()
     h = tl.program_id(1)
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, D)
@@ -78,13 +89,19 @@ def project_kernel(
     there = m < batch
     weight = h * D * D + d[:, None] * D
     if tl.program_id(2) == 1:
-        if OVERLAP:
-            gdc_wait()
-        out = tl.zeros((ROWS, D), tl.float32)
-        for start in tl.range(0, D, PART, num_stages=STAGES):
-            part = start + tl.arange(0, PART)
-            rows = load_parts(seen_ptr + D, head, there, part, D)
-            out += dot_rows(rows, tl.load(memory_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
+        if PART == D:
+            whole = tl.load(memory_ptr + weight + d[None, :], eviction_policy="evict_last")
+            if OVERLAP:
+                gdc_wait()
+            out = dot_rows(load_parts(seen_ptr + D, head, there, d, D), whole, SPLIT)
+        else:
+            if OVERLAP:
+                gdc_wait()
+            out = tl.zeros((ROWS, D), tl.float32)
+            for start in tl.range(0, D, PART, num_stages=STAGES):
+                part = start + tl.arange(0, PART)
+                rows = load_parts(seen_ptr + D, head, there, part, D)
+                out += dot_rows(rows, tl.load(memory_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
         tl.store(out_ptr + block, out.to(out_ptr.dtype.element_ty), mask=there[:, None])
     else:
         bias_eta = tl.load(bias_ptr + 2 * h).to(tl.float32)
@@ -98,21 +115,34 @@ def project_kernel(
         there = there & (n < C)
         gate_at = gate_ptr + slot * gate_stride + (h * C + n) * 2
         decay = tl.load(gate_at - 1, mask=there & (n > 0), other=0.0)
-        if OVERLAP:
-            gdc_wait()
-        k = tl.zeros((ROWS, D), tl.float32)
-        v = tl.zeros((ROWS, D), tl.float32)
-        eta = tl.zeros((ROWS,), tl.float32)
-        alpha = tl.zeros((ROWS,), tl.float32)
-        for start in tl.range(0, D, PART, num_stages=STAGES):
-            part = start + tl.arange(0, PART)
-            rows = load_parts(seen_ptr, head, there, part, D)
-            k += dot_rows(rows, tl.load(key_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
-            v += dot_rows(rows, tl.load(value_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
-            eta += tl.sum(rows * tl.load(gates_ptr + h * 2 * D + part).to(tl.float32)[None, :], 1)
-            alpha += tl.sum(rows * tl.load(gates_ptr + h * 2 * D + D + part).to(tl.float32)[None, :], 1)
-        k = unit_rows(k)
-        v = unit_rows(v)
+        if PART == D:
+            key = tl.load(key_ptr + weight + d[None, :], eviction_policy="evict_last")
+            value = tl.load(value_ptr + weight + d[None, :], eviction_policy="evict_last")
+            by_eta = tl.load(gates_ptr + h * 2 * D + d).to(tl.float32)
+            by_alpha = tl.load(gates_ptr + h * 2 * D + D + d).to(tl.float32)
+            if OVERLAP:
+                gdc_wait()
+            rows = load_parts(seen_ptr, head, there, d, D)
+            k = dot_rows(rows, key, SPLIT)
+            v = dot_rows(rows, value, SPLIT)
+            eta, alpha = tl.reduce((rows * by_eta[None, :], rows * by_alpha[None, :]), 1, add_two)
+        else:
+            if OVERLAP:
+                gdc_wait()
+            k = tl.zeros((ROWS, D), tl.float32)
+            v = tl.zeros((ROWS, D), tl.float32)
+            eta = tl.zeros((ROWS,), tl.float32)
+            alpha = tl.zeros((ROWS,), tl.float32)
+            for start in tl.range(0, D, PART, num_stages=STAGES):
+                part = start + tl.arange(0, PART)
+                rows = load_parts(seen_ptr, head, there, part, D)
+                k += dot_rows(rows, tl.load(key_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
+                v += dot_rows(rows, tl.load(value_ptr + weight + part[None, :], eviction_policy="evict_last"), SPLIT)
+                eta += tl.sum(rows * tl.load(gates_ptr + h * 2 * D + part).to(tl.float32)[None, :], 1)
+                alpha += tl.sum(rows * tl.load(gates_ptr + h * 2 * D + D + part).to(tl.float32)[None, :], 1)
+        square_k, square_v = tl.reduce((k * k, v * v), 1, add_two)
+        k = unit_rows(k, square_k)
+        v = unit_rows(v, square_v)
         eta = eta_max * tl.sigmoid(eta + bias_eta)
         alpha = alpha_min + (1.0 - alpha_min) * tl.sigmoid(alpha + bias_alpha)
         opened = eta[:, None] * (tl.exp(decay)[:, None] * k + k - v)

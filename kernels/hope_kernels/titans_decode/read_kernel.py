@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 
 @triton.jit
@@ -44,16 +44,24 @@ def read_kernel(
     MATRIX_DOTS: tl.constexpr,
     RING_DOTS: tl.constexpr,
     OVERLAP: tl.constexpr,
+    PREFETCH: tl.constexpr,
+    RING_AHEAD: tl.constexpr,
 ):
     """Row 0 of seen [B, H, 8, D], fp32: x + x M; row 1: M_t-1 applied to the normed q. The ring's open row is closed.
 
     One program a (sequence, head, COLUMNS of the output). Each reads the whole open row: with several programs a head
     none may change it, so the closed one waits in row 2. A sequence in the null slot gets zeros; one whose slot does
     not exist, or whose ring is full, gets NaN and changes nothing.
+
+    With OVERLAP it starts while what was launched before it still runs: until ``gdc_wait`` it only asks for bytes of
+    its matrix to be brought to L2, which a stale slot makes useless but not wrong.
     """
-    if OVERLAP:
-        gdc_launch_dependents()
     sequence_head = tl.program_id(0)
+    if OVERLAP:
+        if PREFETCH:
+            prefetch_matrix(matrix_ptr, slots_ptr, matrix_stride, num_slots, sequence_head, H, D, HAS_SLOTS, PREFETCH)
+        gdc_wait()
+        gdc_launch_dependents()
     h = sequence_head % H
     d = tl.arange(0, D)
     cols = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -77,6 +85,9 @@ def read_kernel(
     gate_ptr += slot * gate_stride + h * C * 2
     open_row = tl.maximum(n - 1, 0) * D
     opened = n > 0
+    if RING_AHEAD:
+        prefetch(ring_k_ptr, n * D)
+        prefetch(ring_w_ptr, n * D)
     if MATRIX_DOTS:
         seen_x, seen_q, seen_p = read_by_dots(
             matrix_ptr, x_ptr, q_ptr, ring_w_ptr + open_row, seen_ptr, scale, opened, cols, D, COLUMNS, DEEP, STAGES
@@ -115,6 +126,40 @@ def read_kernel(
         if CAUSAL:
             seen_q = tl.exp(decay) * seen_q - mixed_q - tl.sum(k * asked) * w.to(tl.float32)
     tl.store(seen_ptr + D + cols, scale * tl.load(q_ptr + cols).to(tl.float32) + seen_q)
+
+
+@triton.jit
+def prefetch_matrix(
+    matrix_ptr,
+    slots_ptr,
+    matrix_stride,
+    num_slots,
+    sequence_head,
+    H: tl.constexpr,
+    D: tl.constexpr,
+    HAS_SLOTS: tl.constexpr,
+    PREFETCH: tl.constexpr,
+):
+    """Bring the first elements of a head's matrix to L2, PREFETCH for each of its programs."""
+    slot = (sequence_head // H).to(tl.int64)
+    if HAS_SLOTS:
+        slot = tl.load(slots_ptr + slot).to(tl.int64)
+    if (slot >= 0) & (slot < num_slots):
+        matrix_ptr += slot * matrix_stride + (sequence_head % H) * D * D
+        prefetch(matrix_ptr + tl.program_id(1) * PREFETCH, PREFETCH)
+
+
+@triton.jit
+def prefetch(at, count):
+    """Ask for ``count`` elements, a multiple of 16 bytes, to be brought to L2; none for 0."""
+    tl.inline_asm_elementwise(
+        "{ .reg .pred p; setp.ne.u32 p, $2, 0; @p cp.async.bulk.prefetch.L2.global [$1], $2; mov.u32 $0, 0; }",
+        "=r,l,r",
+        [at.to(tl.int64), count * (at.dtype.element_ty.primitive_bitwidth // 8)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )
 
 
 @triton.jit
