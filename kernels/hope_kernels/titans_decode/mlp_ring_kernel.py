@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hope_kernels.titans_decode.read_kernel import in_parts
+from hope_kernels.titans_decode.dot_kernel import in_parts
 
 
 @triton.jit

@@ -8,6 +8,9 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from hope_kernels.titans_decode.dot_kernel import in_parts, load_row, store_rows
+from hope_kernels.titans_decode.ring_kernel import mix_by_dots, mix_by_sums
+
 
 @triton.jit
 def add_three(a0, a1, a2, b0, b1, b2):
@@ -231,94 +234,3 @@ def read_by_dots(
         seen = tl.dot(in_parts(asked, narrow), tile, seen)
     store_rows(seen_ptr, seen, cols, 3, D)
     return load_row(seen_ptr, cols, 0, D), load_row(seen_ptr, cols, 1, D), load_row(seen_ptr, cols, 2, D)
-
-
-@triton.jit
-def in_parts(asked, narrow: tl.constexpr):
-    """Rows of a tile of 16 in 16 bits: what rounding takes from row m goes into row m + 8, so nothing is lost."""
-    high = asked.to(narrow)
-    return tl.where(tl.arange(0, 16)[:, None] < 8, high, (asked - high.to(tl.float32)).to(narrow))
-
-
-@triton.jit
-def store_rows(seen_ptr, tile, cols, ROWS: tl.constexpr, D: tl.constexpr):
-    """Put ROWS of a product with ``in_parts`` behind the results, where each thread finds whole columns.
-
-    A thread holds rows m and m + 8, so adding them moves nothing; shuffles for the rest cost more than this.
-    """
-    whole = tl.sum(tl.reshape(tile, (2, 8, tile.shape[1])), 0)
-    m = tl.arange(0, 8)[:, None]
-    tl.store(seen_ptr + (3 + m) * D + cols[None, :], whole, mask=m < ROWS)
-    tl.debug_barrier()
-
-
-@triton.jit
-def load_row(seen_ptr, cols, ROW: tl.constexpr, D: tl.constexpr):
-    """One of the rows that ``store_rows`` put there."""
-    return tl.load(seen_ptr + (3 + ROW) * D + cols)
-
-
-@triton.jit
-def mix_by_sums(
-    ring_k_ptr,
-    ring_w_ptr,
-    gate_ptr,
-    q,
-    k,
-    decay,
-    decay_before,
-    closed_rows,
-    cols,
-    D: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    RING_ROWS: tl.constexpr,
-):
-    """Sums over the ring's closed rows s of w_s times q . k_s and k . k_s, each decayed to its time; fp32 [COLUMNS]."""
-    d = tl.arange(0, D)
-    mixed_q = tl.zeros((COLUMNS,), tl.float32)
-    mixed_k = tl.zeros((COLUMNS,), tl.float32)
-    for start in tl.range(0, closed_rows, RING_ROWS, num_stages=1):
-        rows = start + tl.arange(0, RING_ROWS)
-        closed = rows < closed_rows
-        row_decay = tl.load(gate_ptr + 2 * rows + 1, mask=closed, other=0.0)
-        row_k = tl.load(ring_k_ptr + rows[:, None] * D + d[None, :], mask=closed[:, None], other=0.0).to(tl.float32)
-        row_w = tl.load(ring_w_ptr + rows[:, None] * D + cols[None, :], mask=closed[:, None], other=0.0).to(tl.float32)
-        by_q = tl.sum(row_k * q[None, :], 1) * tl.exp(decay - row_decay)
-        by_k = tl.sum(row_k * k[None, :], 1) * tl.exp(decay_before - row_decay)
-        mixed_q += tl.sum(row_w * by_q[:, None], 0)
-        mixed_k += tl.sum(row_w * by_k[:, None], 0)
-    return mixed_q, mixed_k
-
-
-@triton.jit
-def mix_by_dots(
-    ring_k_ptr,
-    ring_w_ptr,
-    gate_ptr,
-    seen_ptr,
-    q,
-    k,
-    decay,
-    decay_before,
-    closed_rows,
-    cols,
-    D: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    RING_ROWS: tl.constexpr,
-):
-    """The same for a ring of 16 bits, on matrix units: rows of a tile of 16 are q and k, in two parts each."""
-    d, m = tl.arange(0, D), tl.arange(0, 16)[:, None]
-    narrow = ring_k_ptr.dtype.element_ty
-    asked = in_parts(tl.where(m % 8 == 0, q[None, :], tl.where(m % 8 == 1, k[None, :], 0.0)), narrow)
-    until = tl.where(m % 8 == 1, decay_before, decay)
-    mixed = tl.zeros((16, COLUMNS), tl.float32)
-    for start in tl.range(0, closed_rows, RING_ROWS, num_stages=1):
-        rows = start + tl.arange(0, RING_ROWS)
-        closed = rows < closed_rows
-        row_decay = tl.load(gate_ptr + 2 * rows + 1, mask=closed, other=0.0)
-        row_k = tl.load(ring_k_ptr + rows[:, None] * D + d[None, :], mask=closed[:, None], other=0.0)
-        row_w = tl.load(ring_w_ptr + rows[:, None] * D + cols[None, :], mask=closed[:, None], other=0.0)
-        by = tl.dot(asked, tl.trans(row_k)) * tl.exp(until - row_decay[None, :])
-        mixed = tl.dot(by.to(narrow), row_w, mixed)
-    store_rows(seen_ptr, mixed, cols, 2, D)
-    return load_row(seen_ptr, cols, 0, D), load_row(seen_ptr, cols, 1, D)
