@@ -36,7 +36,7 @@ FIGURES: dict[str, tuple[Section, ...]] = {
     "1": (decode.check_decode, decode.time_decode),
     "2": (commit.check_commit, commit.time_commit),
     "3": (chunk.check_chunk, chunk.time_chunk),
-    "4": (mlp.check_mlp, mlp.time_mlp),
+    "4": (mlp.check_mlp, mlp.check_commit, mlp.time_mlp),
     "5": (cms_checks.check_delta, cms.time_decode, cms.time_prefill),
     "6": (cms_checks.check_update, cms.time_sums, cms.time_update),
     "7": (precision.study_precision,),

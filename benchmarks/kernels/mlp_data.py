@@ -33,6 +33,12 @@ class MlpShape:
         rows = (self.chunk // 2) * (2 * self.size + 2 * self.hidden) * self.ring.itemsize
         return self.heads * (batch * (values * self.dtype.itemsize + rows) + 2 * values)
 
+    def commit_bytes(self, batch: int) -> int:
+        """Every matrix read and written; k and v read, and all of the rings emptied."""
+        matrices = 2 * (8 * self.size * self.hidden + 2 * self.hidden) * self.dtype.itemsize
+        rows = self.chunk * (5 * self.size + 2 * self.hidden) * self.ring.itemsize
+        return batch * self.heads * (matrices + rows)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MlpLayers:

@@ -12,7 +12,7 @@ from hope_kernels.titans_chunk.mlp_rows import memories_of, mlp_state_of
 from hope_kernels.titans_chunk.op import titans_chunk
 from hope_kernels.titans_chunk.reference import titans_chunk_reference
 from hope_kernels.titans_chunk.reference_memories import titans_chunk_memories_reference
-from hope_kernels.titans_commit.mlp_commit import mlp_commit
+from hope_kernels.titans_commit.mlp_op import mlp_commit
 from hope_kernels.titans_commit.op import titans_commit
 from hope_kernels.titans_commit.reference import titans_commit_reference
 from hope_kernels.titans_decode.op import titans_decode

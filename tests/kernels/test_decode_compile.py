@@ -26,5 +26,5 @@ def test_no_decode_kernel_spills():
         printed += out
     print(printed)
     kernels = [line for line in printed.splitlines() if "registers" in line]
-    assert len(kernels) == 32
+    assert len(kernels) == 42
     assert not [line for line in kernels if "SPILLS" in line or "local 0 " not in line]

@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("op", "least"), [("commit", 10), ("chunk", 27)])
+@pytest.mark.parametrize(("op", "least"), [("commit", 10), ("mlp_commit", 33), ("chunk", 27)])
 def test_no_kernel_spills(op, least):
     # A process of its own: the interpreter, once chosen, leaves nothing to compile.
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

@@ -8,7 +8,7 @@ from hope_kernels.layout import TitansRule
 from hope_kernels.pool import weights_in
 from hope_kernels.titans_chunk.mlp_rows import memories_of, mlp_state_of
 from hope_kernels.titans_chunk.reference_memories import titans_chunk_memories_reference
-from hope_kernels.titans_commit.mlp_commit import mlp_commit
+from hope_kernels.titans_commit.mlp_op import mlp_commit, mlp_commit_slots_reference
 from hope_kernels.titans_decode import titans_decode
 from hope_kernels.titans_decode.mlp_op import mlp_decode_slots_reference
 from support.mlp_data import mlp_pool, mlp_weights, twin, written
@@ -34,6 +34,34 @@ CASES = [  # H, D, F, C, x, weights, matrices, ring
         )
     ),
 ]
+
+
+COMMIT_CASES = [  # H, D, F, C, weights, matrices, ring
+    pytest.param(2, 16, 16, 5, F32, F32, F32, id="odd"),
+    pytest.param(1, 16, 32, 17, F16, F16, F16, id="fp16-twice-as-wide"),
+    pytest.param(1, 32, 64, 64, BF16, F32, BF16, id="bf16-ring"),
+    pytest.param(1, 32, 64, 33, F32, F16, F32, id="fp32-ring"),
+    *(
+        pytest.param(*case[1:], id=case[0], marks=pytest.mark.cuda)
+        for case in (
+            ("128-128-fp32", 16, 128, 128, 64, BF16, F32, F32),
+            ("128-256-fp32-weights", 4, 128, 256, 50, F32, F32, F32),
+            ("128-128-fp16-ring", 16, 128, 128, 64, BF16, F32, F16),
+            ("128-256-fp16", 4, 128, 256, 64, F16, F16, F16),
+            ("128-64-32-fp16", 3, 128, 64, 32, F32, F16, F16),
+            ("128-128-16-fp32", 16, 128, 128, 16, BF16, F32, F16),
+            ("128-128-16-fp16", 16, 128, 128, 16, BF16, F16, F16),
+            ("128-256-bf16-ring", 3, 128, 256, 64, F32, F32, BF16),
+            ("64-64-fp16", 32, 64, 64, 64, BF16, F16, F16),
+            ("64-128-fp32", 32, 64, 128, 64, F32, F32, F32),
+            ("64-128-16-fp32", 3, 64, 128, 16, BF16, F32, F32),
+            ("64-64-16-fp16", 3, 64, 64, 16, BF16, F16, F16),
+            ("64-512-fp16", 2, 64, 512, 40, BF16, F32, F16),
+        )
+    ),
+]
+# The same of what a commit writes: fp32 rings go into products as two parts, others in fp16.
+COMMIT_TOLERANCE = {F32: 5e-6, F16: 2e-3, BF16: 2e-3}
 
 
 def launch(*arguments):
@@ -123,6 +151,56 @@ def test_a_full_ring_or_a_slot_that_does_not_exist_gives_nan_and_changes_nothing
     assert out[3].isfinite().all()
     for name, tensor in state.tensors().items():
         assert torch.equal(tensor[1], before.tensors()[name][1]), name
+
+
+def fill_rings(state, weights, rule, slots):
+    """Tokens for ``slots`` until their rings are full."""
+    for slot in slots:
+        for _ in range(rule.chunk_size - int(state.position[slot, 0])):
+            x = torch.randn(1, state.inner.shape[1], state.inner.shape[4], device=DEVICE)
+            mlp_decode_slots_reference(x, x, weights, rule, state, torch.tensor([slot], device=DEVICE))
+
+
+@pytest.mark.parametrize(("heads", "size", "hidden", "chunk", "weights_dtype", "dtype", "ring"), COMMIT_CASES)
+def test_commit_equals_the_reference_on_full_rings_and_leaves_the_others_alone(
+    heads, size, hidden, chunk, weights_dtype, dtype, ring
+):
+    from hope_kernels.titans_commit.mlp_launch import launch_mlp_commit
+
+    torch.manual_seed(0)
+    rule = TitansRule(chunk_size=chunk, eta_max=0.2)
+    weights = mlp_weights(heads, size, hidden, weights_dtype, DEVICE)
+    state = mlp_pool(weights, rule, (0, chunk - 1, 2, chunk - 1, chunk - 1), chunks=1, dtype=dtype, ring_dtype=ring)
+    slots = slots_of(4, 0, 2, 1, 0, 3)
+    for full in ([2, 4], [2]):
+        fill_rings(state, weights, rule, [*full, 5])
+        exact, before = twin(state, F64), twin(state)
+        mlp_commit_slots_reference(weights_in(weights, F64), exact, slots)
+        launch_mlp_commit(weights, state, slots)
+        for name, tensor in state.tensors().items():
+            error = relative(tensor[full], exact.tensors()[name][full])
+            assert error < max(COMMIT_TOLERANCE[ring], COMMIT_TOLERANCE[dtype]), name
+            for slot in {1, 2, 3, 4, 5} - set(full):
+                assert torch.equal(tensor[slot], before.tensors()[name][slot]), (name, slot)
+            assert name == "position" or tensor[0].isnan().all(), name
+        assert not any(t[full].any() for n, t in state.tensors().items() if n.startswith("ring") or n == "position")
+
+
+def test_commit_without_slots_looks_at_every_row_and_with_none_at_nothing():
+    from hope_kernels.titans_commit.mlp_launch import launch_mlp_commit
+
+    torch.manual_seed(0)
+    rule = TitansRule(chunk_size=4, eta_max=0.3)
+    weights = mlp_weights(2, 16, 16, device=DEVICE)
+    state = mlp_pool(weights, rule, (3, 1, 3), chunks=0)
+    fill_rings(state, weights, rule, (1, 3))
+    rows = state.with_tensors({name: tensor[1:].clone() for name, tensor in state.tensors().items()})
+    launch_mlp_commit(weights, state, slots_of())
+    assert state.position[1:, 0].tolist() == [4, 1, 4]
+    launch_mlp_commit(weights, rows, None)
+    launch_mlp_commit(weights, state, slots_of(3, 1))
+    for name, tensor in rows.tensors().items():
+        assert torch.equal(tensor, state.tensors()[name][1:]), name
 
 
 def test_commit_leaves_alone_whoever_has_room_left():

@@ -8,7 +8,7 @@ from hope_kernels.layout import TitansRule
 from hope_kernels.titans_chunk import titans_chunk
 from hope_kernels.titans_chunk.mlp_rows import memories_of, mlp_state_of
 from hope_kernels.titans_chunk.reference_memories import titans_chunk_memories_reference
-from hope_kernels.titans_commit.mlp_commit import mlp_commit
+from hope_kernels.titans_commit.mlp_op import mlp_commit
 from hope_kernels.titans_decode import titans_decode
 from support.mlp_data import mlp_pool, mlp_weights, twin
 from support.titans_data import linear_weights, pool, relative

@@ -6,8 +6,11 @@ import sys
 
 import torch
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
+from hope_kernels.mlp_state import MlpState
 from hope_kernels.titans_chunk.launch import launch_chunk
 from hope_kernels.titans_commit.launch import launch_commit
+from hope_kernels.titans_commit.mlp_launch import launch_mlp_commit
+from support.mlp_data import mlp_weights
 from support.sm90 import variants
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
@@ -22,6 +25,19 @@ COMMIT = [  # H, D, C, matrix, ring
     (32, 64, 64, F32, F16),
     (32, 64, 16, F32, F32),
     (2, 16, 5, F16, F16),
+]
+MLP_COMMIT = [  # H, D, F, C, matrices, ring, weights
+    (16, 128, 128, 64, F32, F16, BF16),
+    (16, 128, 128, 64, F16, F16, F32),
+    (16, 128, 256, 64, F16, F16, F16),
+    (16, 128, 256, 64, F32, BF16, F32),
+    (16, 128, 256, 64, F32, F32, F32),
+    (16, 128, 128, 16, F32, F16, BF16),
+    (16, 128, 64, 32, F16, F16, BF16),
+    (32, 64, 64, 64, F32, F16, BF16),
+    (32, 64, 128, 64, F16, F16, F32),
+    (32, 64, 512, 64, F32, F32, F32),
+    (32, 64, 64, 16, F16, F16, BF16),
 ]
 CHUNK = [  # H, D, C, matrix, ring, x, weights, causal
     (16, 128, 64, F32, F16, BF16, BF16, True),
@@ -54,6 +70,12 @@ def commit(heads, size, chunk, dtype, ring):
     return variants(lambda: launch_commit(state, torch.zeros(BATCH, dtype=torch.int32)))
 
 
+def mlp_commit(heads, size, hidden, chunk, dtype, ring, weights_dtype):
+    weights = mlp_weights(heads, size, hidden, weights_dtype)
+    state = MlpState.fresh(BATCH + 1, weights, chunk, dtype=dtype, ring_dtype=ring)
+    return variants(lambda: launch_mlp_commit(weights, state, torch.zeros(BATCH, dtype=torch.int32)))
+
+
 def chunk(heads, size, length, dtype, ring, x_dtype, weights_dtype, causal):
     weights, state = weights_and_state(heads, size, length, dtype, ring, weights_dtype)
     x = torch.empty(BATCH * TOKENS, heads, size, dtype=x_dtype)
@@ -62,8 +84,11 @@ def chunk(heads, size, length, dtype, ring, x_dtype, weights_dtype, causal):
     return variants(lambda: launch_chunk(x, x, weights, rule, state, slots, starts))
 
 
+OPS = (("commit", commit, COMMIT), ("mlp_commit", mlp_commit, MLP_COMMIT), ("chunk", chunk, CHUNK))
+
+
 def main(chosen):
-    for name, launch, cases in (("commit", commit, COMMIT), ("chunk", chunk, CHUNK)):
+    for name, launch, cases in OPS:
         for case in cases if name in chosen else ():
             print(name, *case)
             for variant in launch(*case):
@@ -71,4 +96,4 @@ def main(chosen):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ("commit", "chunk"))
+    main(sys.argv[1:] or [name for name, *_ in OPS])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hope_kernels.titans_chunk.solve_kernel import invert_diagonal
+from hope_kernels.titans_chunk.solve_kernel import inverse_less_identity
 from hope_kernels.titans_chunk.write_kernel import earlier_rows
 
 
@@ -56,7 +56,7 @@ def backward_solve_kernel(
             lower = gram * tl.load(tokens + r)[:, None] * earlier_rows(tokens, r, T)
             tl.store(lower_ptr + r[:, None] * T + r[None, :], lower)
             tl.debug_barrier()
-            solved = inverse_less_identity(lower_ptr, T)
+            solved = inverse_less_identity(lower_ptr, T, False).to(tl.float16)
             left = tl.exp(tl.minimum(tl.load(tokens + T + C - 1) - tl.load(tokens + T + r), 0.0))
             kept = tl.load(keys_ptr + tile).to(tl.float32) * left[None, :]
             tl.store(reach_ptr + tile, tl.dot(kept.to(tl.float16), solved, acc=kept).to(tl.float16))
@@ -84,21 +84,3 @@ def backward_solve_kernel(
             p = tl.load(tokens + r)[None, :] * ((1.0 + tl.exp(tl.load(tokens + 2 * T + r)))[None, :] * k - v)
             tl.store(rows_ptr + tile, p.to(tl.float16))
             tl.debug_barrier()
-
-
-@triton.jit
-def inverse_less_identity(lower_ptr, N: tl.constexpr):
-    """(I + lower)^-1 - I of a strictly lower triangular [N, N], from the factors of ``solve_columns``, in fp16."""
-    blocks = invert_diagonal(lower_ptr, N)
-    if N > 16:
-        r, c = tl.arange(0, N), tl.arange(0, N)
-        outside = (r // 16)[:, None] > (c // 16)[None, :]
-        below = tl.load(lower_ptr + r[:, None] * N + c[None, :], mask=outside, other=0.0)
-        narrow = blocks.to(tl.float16)
-        step = -below - tl.dot(narrow, below.to(tl.float16))
-        step_narrow = step.to(tl.float16)
-        blocks += step + tl.dot(step_narrow, narrow)
-        if N == 64:
-            twice = tl.dot(step_narrow, step_narrow)
-            blocks += twice + tl.dot(twice.to(tl.float16), blocks.to(tl.float16))
-    return blocks.to(tl.float16)

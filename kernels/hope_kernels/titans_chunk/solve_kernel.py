@@ -52,3 +52,61 @@ def solve_columns(w, lower_ptr, N: tl.constexpr):
             twice = tl.dot(step, step).to(tl.float16)
             w += tl.dot(w.to(tl.float16), tl.trans(twice))
     return w
+
+
+@triton.jit
+def inverse_less_identity(lower_ptr, N: tl.constexpr, EXACT: tl.constexpr):
+    """(I + lower)^-1 - I of a strictly lower triangular [N, N] in fp32, from the factors of ``solve_columns``."""
+    blocks = invert_diagonal(lower_ptr, N)
+    if N > 16:
+        r, c = tl.arange(0, N), tl.arange(0, N)
+        outside = (r // 16)[:, None] > (c // 16)[None, :]
+        below = tl.load(lower_ptr + r[:, None] * N + c[None, :], mask=outside, other=0.0)
+        narrow = operand(blocks, EXACT)
+        step = -below - product(narrow, operand(below, EXACT), None, EXACT)
+        step_narrow = operand(step, EXACT)
+        blocks += step + product(step_narrow, narrow, None, EXACT)
+        if N == 64:
+            twice = product(step_narrow, step_narrow, None, EXACT)
+            blocks += twice + product(operand(twice, EXACT), operand(blocks, EXACT), None, EXACT)
+    return blocks
+
+
+@triton.jit
+def operand(tile, EXACT: tl.constexpr):
+    """A tile in fp16 for ``product``, and with EXACT what that leaves out, times 2^11 so that it keeps its digits."""
+    high = tile.to(tl.float16)
+    low = high
+    if EXACT:
+        low = ((tile.to(tl.float32) - high.to(tl.float32)) * 2048.0).to(tl.float16)
+    return high, low
+
+
+@triton.jit
+def keep(room, at, size, tile, EXACT: tl.constexpr):
+    """Put a tile where ``fetch`` finds it as an operand: two tiles ``size`` numbers apart."""
+    high, low = operand(tile, EXACT)
+    tl.store(room + at, high)
+    if EXACT:
+        tl.store(room + size + at, low)
+
+
+@triton.jit
+def fetch(room, at, size, EXACT: tl.constexpr):
+    """What ``keep`` put there, behind a barrier; products want operands from memory, not from registers."""
+    return tl.load(room + at), tl.load(room + at + (size if EXACT else 0))
+
+
+@triton.jit
+def transposed(a):
+    """The transpose of an operand."""
+    return tl.trans(a[0]), tl.trans(a[1])
+
+
+@triton.jit
+def product(a, b, acc, EXACT: tl.constexpr):
+    """a @ b [+ acc] of two operands, in fp32."""
+    if EXACT:
+        low = tl.dot(a[1], b[0], acc=tl.dot(a[0], b[1]))
+        return tl.dot(a[0], b[0], acc=acc) + low * (1.0 / 2048.0)
+    return tl.dot(a[0], b[0], acc=acc)

@@ -42,6 +42,8 @@ def launch_commit(state: LinearState, slots: Tensor | None, blocks: CommitBlocks
     num_slots, heads, size, _ = state.matrix.shape
     chunk = state.ring_k.shape[2]
     items = heads * (num_slots if slots is None else len(slots))
+    if not items:
+        return
     interpreted = triton.knobs.runtime.interpret
     types = (state.matrix.dtype, state.ring_k.dtype)
     blocks = blocks or commit_blocks(size, chunk, *types)
@@ -61,7 +63,7 @@ def launch_commit(state: LinearState, slots: Tensor | None, blocks: CommitBlocks
         ROWS=max(16, triton.next_power_of_2(chunk)),
         COLUMNS=blocks.columns,
         STAGES=blocks.stages,
-        TRIES=triton.next_power_of_2(triton.cdiv(items, programs)),
+        TRIES=tries(items, programs),
         HAS_SLOTS=slots is not None,
         NARROW=multiplies_narrowly(*types),
         OVERLAP=not interpreted,
@@ -78,3 +80,8 @@ def multiplies_narrowly(dtype: torch.dtype, ring_dtype: torch.dtype) -> bool:
 def multiprocessors(device: torch.device) -> int:
     """Multiprocessors of a CUDA device; 1 where kernels are interpreted."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def tries(items: int, programs: int) -> int:
+    """How many items a program looks at where ``programs`` share them out, rounded up to a power of two."""
+    return int(triton.next_power_of_2(triton.cdiv(items, programs)))

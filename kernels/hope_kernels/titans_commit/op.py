@@ -15,8 +15,8 @@ KERNEL_CHUNK = 64
 def titans_commit(state: LinearState, slots: Tensor | None = None) -> None:
     """Write every full ring into its matrix, in place; sequences whose ring is not full stay as they are.
 
-    On a CUDA device head sizes of 16, 32, 64 or 128 with chunks of up to 64 run as two kernels (README.md), which
-    never wait for the host; others and fp64 run the reference, which does.
+    On a CUDA device head sizes of 16, 32, 64 or 128 with chunks of up to 64 run as one kernel (README.md), which
+    never waits for the host; others and fp64 run the reference, which does.
 
     Args:
         state: one clock's pool.

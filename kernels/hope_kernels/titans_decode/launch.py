@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton  # type: ignore[import-untyped]
@@ -15,7 +15,7 @@ from hope_kernels.titans_decode.read_kernel import read_kernel
 # The interpreter multiplies tiles of bfloat16 wrongly.
 DOT_DTYPES = {torch.float16} if triton.knobs.runtime.interpret else {torch.float16, torch.bfloat16}
 FEW = 64  # programs: most multiprocessors would have none
-SOME = 256  # programs: one or two for every multiprocessor, where waiting costs more than bytes do
+SOME = 2**15  # programs times head size: one to four for every multiprocessor, where waiting costs more than bytes do
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,31 @@ def read_blocks(programs: int, size: int, element_bytes: int) -> ReadBlocks:
     Few heads are spread over the card by columns; many keep whole rows, a warp each.
     """
     whole = size * size * element_bytes
-    ring_ahead = programs <= SOME
-    if programs <= FEW and size > 32:
-        return ReadBlocks(
-            wide=size // 16, deep=16, columns=32, ring_rows=32, stages=3, warps=2, prefetch=whole, ring_ahead=ring_ahead
-        )
+    some = programs * size <= SOME
     ahead = min(8192, whole // 4)
-    if element_bytes == 2:
+    if programs <= FEW and size > 32:
+        if element_bytes == 2:
+            few = ReadBlocks(wide=1, deep=size, columns=min(64, size), ring_rows=32, stages=3, warps=4)
+        elif size == 64:
+            few = ReadBlocks(wide=8, deep=8, columns=64, ring_rows=32, stages=3, warps=4)
+        else:
+            few = ReadBlocks(wide=size // 16, deep=16, columns=32, ring_rows=32, stages=3, warps=2)
+        return replace(few, prefetch=whole, ring_ahead=True)
+    if some and size == 128:
+        if element_bytes == 2:
+            return ReadBlocks(wide=1, deep=128, columns=64, ring_rows=32, stages=3, warps=4, prefetch=ahead)
+        return ReadBlocks(wide=8, deep=8, columns=64, ring_rows=32, stages=3, warps=1, prefetch=ahead)
+    if some and size == 64:
+        wide, deep = (1, 64) if element_bytes == 2 else (8, 8)
         return ReadBlocks(
-            wide=1,
-            deep=min(64, size),
-            columns=size,
-            ring_rows=16,
-            stages=3 if ring_ahead else 2,
-            warps=1,
-            prefetch=ahead,
-            ring_ahead=ring_ahead,
+            wide=wide, deep=deep, columns=64, ring_rows=32, stages=3, warps=1, prefetch=whole // 2, ring_ahead=True
         )
-    wide = max(1, 128 // size)
-    deep = min(16 if size == 128 else 8, size // wide)
-    return ReadBlocks(
-        wide=wide, deep=deep, columns=size, ring_rows=16, stages=3, warps=1, prefetch=ahead, ring_ahead=ring_ahead
-    )
+    if element_bytes == 2:
+        wide, deep, stages = 1, min(64, size), 2
+    else:
+        wide, stages = max(1, 128 // size), 3
+        deep = min(16 if size == 128 else 8, size // wide)
+    return ReadBlocks(wide=wide, deep=deep, columns=size, ring_rows=16, stages=stages, warps=1, prefetch=ahead)
 
 
 @dataclass(frozen=True)
