@@ -88,7 +88,7 @@ def project_blocks(batch: int, size: int, element_bytes: int) -> ProjectBlocks:
         return ProjectBlocks(rows=16, part=16, stages=2, warps=4)
     if batch < 128:
         return ProjectBlocks(rows=16, part=size, stages=1, warps=8 if size == 128 else 4)
-    return ProjectBlocks(rows=32, part=min(32, size), stages=3, warps=4)
+    return ProjectBlocks(rows=64 if size == 64 else 32, part=min(32, size), stages=3, warps=4)
 
 
 def launch_decode(
