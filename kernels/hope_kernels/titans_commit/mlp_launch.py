@@ -12,7 +12,9 @@ from torch import Tensor
 from hope_kernels.layout import MlpWeights
 from hope_kernels.mlp_state import MlpState
 from hope_kernels.titans_commit.launch import multiprocessors, tries
-from hope_kernels.titans_commit.mlp_commit_kernel import mlp_commit_kernel, mlp_empty_kernel, mlp_solve_kernel
+from hope_kernels.titans_commit.mlp_commit_kernel import mlp_commit_kernel
+from hope_kernels.titans_commit.mlp_empty_kernel import mlp_empty_kernel
+from hope_kernels.titans_commit.mlp_solve_kernel import mlp_solve_kernel
 
 
 @dataclass(frozen=True)
