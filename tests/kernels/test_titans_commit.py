@@ -82,6 +82,19 @@ def test_without_slots_every_row_is_looked_at():
         assert torch.equal(tensor, state.tensors()[name][1:]), name
 
 
+def test_with_no_slots_at_all_nothing_is_written():
+    torch.manual_seed(0)
+    rule = TitansRule(chunk_size=4, eta_max=0.3)
+    weights = linear_weights(2, 16, device=DEVICE)
+    state = pool(weights, rule, (3, 1))
+    fill_rings(state, weights, rule, (1,))
+    before, none = twin(state), torch.tensor([], dtype=torch.int32, device=DEVICE)
+    for commit in (launch, titans_commit):
+        commit(state, none)
+        for name, tensor in state.tensors().items():
+            assert torch.equal(tensor[1:], before.tensors()[name][1:]), name
+
+
 def test_the_public_op_commits_on_this_device():
     torch.manual_seed(0)
     rule = TitansRule(chunk_size=4, eta_max=0.3)
