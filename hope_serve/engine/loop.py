@@ -1,49 +1,99 @@
-"""The engine's thread: plan, load, run, commit, reply, for as long as there is work."""
+"""The engine's thread: plan, load, run, reply, for as long as there is work. It alone touches the device."""
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
-
-from hope_serve.api import FinishReason
-from hope_serve.engine.runner import Runner
-from hope_serve.engine.sampler import sample
+from hope_serve.api import FinishReason, TokenLogprob
+from hope_serve.api.engine import Purpose
+from hope_serve.engine.meter import Meter
+from hope_serve.engine.pools import Pools
+from hope_serve.engine.runner import Outcome, Runner
 from hope_serve.engine.scheduler import Plan, Scheduler
-from hope_serve.engine.sequence import Purpose, Sequence
-from hope_serve.engine.slots import SlotPool
-from hope_serve.errors import DeadlineExceeded, HopeError
+from hope_serve.engine.sequence import Sequence, SequenceFailed
+from hope_serve.engine.teaching import Teaching
+from hope_serve.errors import DeadlineExceeded, HopeError, Unavailable
 from hope_serve.metrics import Metrics
 
 IDLE_SECONDS = 0.5
 
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """What the thread makes when it begins, and nobody else touches.
+
+    looks_ahead: a step is launched before the one before it was heard of.
+    """
+
+    pools: Pools
+    runner: Runner
+    teaching: Teaching
+    looks_ahead: bool
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A step on the device, of which nobody has heard yet."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    scores: list[Sequence] = field(default_factory=list)
+
 
 class EngineLoop:
-    """Owns the device. Other threads only submit and cancel; answers come through ``Sequence.listener``."""
+    """Other threads only submit and cancel; answers come through ``Sequence.listener``.
 
-    def __init__(self, scheduler: Scheduler, slots: SlotPool, runner: Runner, metrics: Metrics) -> None:
-        self._scheduler, self._slots, self._runner, self._metrics = scheduler, slots, runner, metrics
+    A fault in the work for one sequence ends that sequence. When a step fails that several share, each of them is
+    read again from its start and from then on runs alone, so that whose fault it was ends alone. The loop itself ends
+    when it is told to, or when the device is lost or the loop is at fault; then everybody is refused, and ``failure``
+    says why.
+
+    Args:
+        make: makes what lives on the device, on the loop's thread.
+    """
+
+    def __init__(self, scheduler: Scheduler, make: Callable[[], Device], metrics: Metrics) -> None:
+        self._scheduler, self._make = scheduler, make
+        self._meter = Meter(metrics, scheduler)
         self._inbox: queue.SimpleQueue[Sequence | None] = queue.SimpleQueue()
+        self._door = threading.Lock()
         self._thread = threading.Thread(target=self._main, name="hope-engine", daemon=True)
         self._last_step = time.monotonic()
-        self._stopping = False
+        self._stopping = self._ended = False
+        self._ready = threading.Event()
+        self._ahead = _Launched()
         self.failure: BaseException | None = None
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, and wait until the device is ready.
+
+        Raises:
+            BaseException: what kept it from becoming ready.
+        """
         self._thread.start()
+        self._ready.wait()
+        if self.failure:
+            raise self.failure
 
     def submit(self, sequence: Sequence) -> None:
         """Hand over a sequence; from now on only the engine's thread changes it.
 
         Raises:
             Exhausted, DeadlineExceeded: the scheduler does not admit it.
+            Unavailable: the loop has ended.
         """
-        self._scheduler.admit(sequence)
-        self._inbox.put(sequence)
+        with self._door:
+            if self._ended:
+                raise _stopped()
+            self._scheduler.admit(sequence)
+            self._inbox.put(sequence)
 
     def wake(self) -> None:
         """Let the thread look again, after a cancellation."""
@@ -53,7 +103,8 @@ class EngineLoop:
         """End the thread after its current step."""
         self._stopping = True
         self.wake()
-        self._thread.join()
+        if self._thread.ident:
+            self._thread.join()
 
     @property
     def seconds_since_step(self) -> float:
@@ -62,132 +113,231 @@ class EngineLoop:
 
     def _main(self) -> None:
         try:
+            device = self._make()
+            self._pools, self._runner, self._teaching = device.pools, device.runner, device.teaching
+            self._looks_ahead = device.looks_ahead
+            self._meter.watch(device.pools.table)
+            self._ready.set()
             while not self._stopping:
                 self._receive()
                 self._step()
                 self._last_step = time.monotonic()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever it is, nobody may wait for a thread that has ended
             self.failure = error
-            for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
-                self._finish(sequence, error=error)
-            raise
+            log.critical("the engine's thread ended", exc_info=error)
+        finally:
+            self._ready.set()
+            self._refuse_everybody()
+
+    def _refuse_everybody(self) -> None:
+        with self._door:
+            self._ended = True
+        self._take_in()
+        for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
+            self._scheduler.remove(sequence)
+            self._tell(sequence, error=_stopped())
+        self._meter.show()
+
+    def _take_in(self) -> None:
+        while not self._inbox.empty():
+            if sequence := self._inbox.get_nowait():
+                self._scheduler.add(sequence)
 
     def _receive(self) -> None:
         """Take in what was submitted; wait for it when there is nothing else to do."""
-        wait = self._scheduler.idle
-        while True:
+        if self._scheduler.idle:
             try:
-                sequence = self._inbox.get(block=wait, timeout=IDLE_SECONDS)
+                sequence = self._inbox.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 return
             if sequence:
                 self._scheduler.add(sequence)
-            wait = False
+        self._take_in()
 
     def _step(self) -> None:
-        began = time.monotonic()
-        self._drop_expired(began)
+        self._drop_expired(time.monotonic())
         plan = self._plan()
-        if not plan.num_tokens:
-            return
-        outcome = self._run(plan)
-        self._reply(plan, outcome)
-        self._observe(plan, time.monotonic() - began)
+        if plan.num_tokens:
+            self._run(plan)
+        elif self._ahead.outcomes:
+            self._hear(_Launched())
+        self._meter.show()
 
     def _plan(self) -> Plan:
-        for sequence in self._scheduler.start(self._slots.num_free):
+        for sequence in self._scheduler.start(self._pools.table.num_free):
             sequence.started_at = time.monotonic()
-            self._load(sequence)
+            with self._ending(sequence):
+                self._load(sequence)
         return self._scheduler.plan()
 
     def _load(self, sequence: Sequence) -> None:
         """Give a starting sequence its slots."""
-        if not sequence.num_slots:
-            return
-        sequence.slot = self._slots.take(sequence)
-        self._slots.load(sequence.slot, sequence.start.state, sequence.start.deltas)
-        for fork in sequence.forks:
-            fork.slot = self._slots.take(fork)
+        if sequence.lesson:
+            self._teaching.begin(sequence.lesson)
+        else:
+            self._pools.take(sequence)
 
-    def _run(self, plan: Plan) -> list[tuple[Sequence, Tensor]]:
-        try:
-            return self._runner.run(plan)
-        except HopeError as error:
-            # Only a lesson refuses, and only for its own sake.
-            for sequence in plan.lessons:
-                self._finish(sequence, error=error)
-            return []
+    def _run(self, plan: Plan) -> None:
+        """Launch a step, hear of the one before it while the device works, and let the lessons go on."""
+        began = time.monotonic()
+        num_tokens, num_lesson_tokens = plan.num_tokens, plan.num_lesson_tokens
+        self._meter.count(plan)
+        launched = self._launch(plan)
+        self._hear(launched)
+        read = time.monotonic()
+        self._teach(plan.lessons)
+        ended = time.monotonic()
+        learning = ended - read if plan.lessons else 0.0
+        self._scheduler.measured(plan, reading=read - began, learning=learning, num_lesson_tokens=num_lesson_tokens)
+        self._meter.observe(num_tokens, ended - began)
 
-    def _reply(self, plan: Plan, outcome: list[tuple[Sequence, Tensor]]) -> None:
-        for sequence in plan.lessons:
-            if sequence.lesson and sequence.lesson.finished and not sequence.done:
-                self._finish(sequence)
-        for sequence in [piece.sequence for piece in plan.pieces]:
-            if sequence.purpose is Purpose.SCORE and not sequence.num_unfed:
-                self._finish(sequence)
-        rows = [(s, row) for s, row in outcome if s.purpose is Purpose.GENERATE]
-        rows += [(fork, row) for s, row in rows for fork in self._fork(s)]
-        if rows:
-            self._extend(rows)
+    def _launch(self, plan: Plan) -> _Launched:
+        launched = _Launched()
+        for group in self._runner.groups(plan):
+            try:
+                launched.outcomes.append(self._runner.run(group))
+            except Exception as error:  # noqa: BLE001  a fault ends whose it is, not everybody
+                self._separate(group.sequences, error)
+        launched.scores.extend(
+            p.sequence for p in plan.pieces if p.sequence.purpose is Purpose.SCORE and not p.sequence.num_unfed
+        )
+        return launched
 
-    def _fork(self, sequence: Sequence) -> list[Sequence]:
-        """Start the other choices of a prompt that has just been fed."""
-        forks, sequence.forks = sequence.forks, []
-        for fork in forks:
-            self._slots.copy(sequence.slot, fork.slot)
-            fork.num_fed, fork.started_at = sequence.num_fed, sequence.started_at
-            self._scheduler.running.append(fork)
-        return forks
+    def _hear(self, launched: _Launched) -> None:
+        """Reply to the step before; or, where nothing is launched ahead, to this one."""
+        heard, self._ahead = (self._ahead, launched) if self._looks_ahead else (launched, _Launched())
+        for outcome in heard.outcomes:
+            for scored in outcome.scored:
+                if not scored.sequence.done:
+                    scored.note()
+            if outcome.drawn:
+                self._reply(outcome.drawn.tokens())
+        for sequence in heard.scores:
+            self._finish(sequence)
 
-    def _extend(self, rows: list[tuple[Sequence, Tensor]]) -> None:
-        """Sample a token for each row, and see who ends with it."""
-        sequences = [sequence for sequence, _ in rows]
+    def _reply(self, tokens: list[tuple[Sequence, TokenLogprob | None]]) -> None:
         now = time.monotonic()
-        for sequence, sampled in zip(sequences, sample(torch.stack([r for _, r in rows]), sequences), strict=True):
+        for sequence, drawn in tokens:
+            if sequence.done:
+                continue
+            self._let_forks_run(sequence)
             sequence.prefilled_at = sequence.prefilled_at or now
-            sequence.sampled.append(sampled)
-            sequence.tokens.append(sampled.token)
-            stopped = sequence.listener.on_token(sequence, sampled) or sampled.token in sequence.stop_ids
-            if stopped:
-                self._finish(sequence, reason=FinishReason.STOP)
-            elif len(sequence.sampled) >= sequence.sampling.max_tokens:
-                self._finish(sequence, reason=FinishReason.LENGTH)
+            with self._ending(sequence):
+                if drawn is None:
+                    raise FloatingPointError("the model's logits are not numbers")
+                self._extend(sequence, drawn)
+
+    def _let_forks_run(self, sequence: Sequence) -> None:
+        forks, sequence.forks = sequence.forks, []
+        self._scheduler.running += forks
+
+    def _extend(self, sequence: Sequence, drawn: TokenLogprob) -> None:
+        """Add a token, and see whether the sequence ends with it."""
+        sequence.drawn.append(drawn)
+        sequence.tokens.append(drawn.token)
+        self._meter.wrote_token()
+        if sequence.listener.on_token(sequence, drawn) or drawn.token in sequence.end_ids:
+            self._finish(sequence, reason=FinishReason.STOP)
+        elif len(sequence.drawn) >= sequence.sampling.max_tokens:
+            self._finish(sequence, reason=FinishReason.LENGTH)
+
+    def _teach(self, sequences: list[Sequence]) -> None:
+        """The lessons' next segments, together but for those that run alone."""
+        alone = [[sequence] for sequence in sequences if sequence.runs_alone]
+        shared = [sequence for sequence in sequences if not sequence.runs_alone]
+        for group in [*alone, shared]:
+            try:
+                self._teach_group([sequence for sequence in group if not sequence.done])
+            except Exception as error:  # noqa: BLE001  a fault ends whose it is, not everybody
+                self._separate(group, error)
+
+    def _teach_group(self, sequences: list[Sequence]) -> None:
+        by_lesson = {sequence.lesson: sequence for sequence in sequences if sequence.lesson}
+        for lesson, error in self._teaching.step(list(by_lesson)):
+            self._finish(by_lesson[lesson], error=error)
+        for lesson, sequence in by_lesson.items():
+            if lesson.finished:
+                self._finish(sequence)
+
+    def _separate(self, sequences: list[Sequence], error: Exception) -> None:
+        """A step of these sequences failed: the only one ends; several are read again, one by one."""
+        if len(sequences) == 1:
+            self._fail(sequences[0], error)
+            return
+        self._runner.check_device()
+        log.warning("a step of %d sequences failed; each of them goes on alone", len(sequences), exc_info=error)
+        self._hear(_Launched())
+        for sequence in [s for s in sequences if not s.done]:
+            with self._ending(sequence):
+                self._read_again(sequence)
+
+    def _read_again(self, sequence: Sequence) -> None:
+        sequence.runs_alone = True
+        if sequence.lesson:
+            self._teaching.end(sequence.lesson)
+            sequence.lesson.restart()
+            self._teaching.begin(sequence.lesson)
+        else:
+            sequence.restart()
+            self._pools.load(sequence)
+
+    @contextmanager
+    def _ending(self, sequence: Sequence) -> Iterator[None]:
+        """What is raised inside ends the sequence, not the loop."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  a fault ends whose it is, not everybody
+            self._fail(sequence, error)
+
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        """End a sequence with a refusal of its own, or with a fault of ours.
+
+        Raises:
+            Exception: what the device raises when it is lost, to everybody.
+        """
+        if isinstance(error, HopeError):
+            self._finish(sequence, error=error)
+            return
+        self._finish(sequence, error=_failed(sequence, error))
+        self._runner.check_device()
 
     def _finish(
-        self, sequence: Sequence, *, reason: FinishReason | None = None, error: BaseException | None = None
+        self, sequence: Sequence, *, reason: FinishReason | None = None, error: Exception | None = None
     ) -> None:
         if sequence.done:
             return
-        if sequence.keeps_state and error is None and reason is not None:
-            sequence.final_state = self._slots.extract(sequence.slot)
+        if sequence.keeps_state and error is None and not sequence.cancelled:
+            sequence.final_state = self._pools.save(sequence.slot)
         self._scheduler.remove(sequence)
         for holder in (sequence, *sequence.forks):
-            self._release(holder)
+            self._pools.release(holder)
+            holder.done = True
+        if sequence.lesson:
+            self._teaching.end(sequence.lesson)
+        self._tell(sequence, reason=reason, error=error)
+
+    def _tell(
+        self, sequence: Sequence, *, reason: FinishReason | None = None, error: Exception | None = None
+    ) -> None:
         sequence.finish_reason, sequence.error, sequence.done = reason, error, True
         sequence.finished_at = time.monotonic()
-        sequence.listener.on_end(sequence)
-
-    def _release(self, sequence: Sequence) -> None:
-        if not sequence.slot:
-            return
-        moved = self._slots.release(sequence.slot)
-        if isinstance(moved, Sequence):
-            moved.slot = sequence.slot
-        sequence.slot = 0
+        try:
+            sequence.listener.on_end(sequence)
+        except Exception as fault:  # noqa: BLE001  a fault ends whose it is, not everybody
+            sequence.error = _failed(sequence, fault)
+            sequence.listener.on_end(sequence)
 
     def _drop_expired(self, now: float) -> None:
         for sequence in self._scheduler.expired(now):
             error = None if sequence.cancelled else DeadlineExceeded("the deadline passed before the work was done")
             self._finish(sequence, error=error)
 
-    def _observe(self, plan: Plan, seconds: float) -> None:
-        scheduler, metrics = self._scheduler, self._metrics
-        scheduler.measured(plan.num_tokens, seconds)
-        adapting = sum(1 for sequence in scheduler.running if sequence.purpose is Purpose.LEARN)
-        metrics.engine_step_seconds().observe(seconds)
-        metrics.batch_tokens().observe(plan.num_tokens)
-        metrics.requests_running().set(len(scheduler.running) - adapting)
-        metrics.requests_adapting().set(adapting)
-        metrics.requests_waiting().set(len(scheduler.waiting))
-        metrics.queue_tokens().set(scheduler.queue_tokens)
-        metrics.memory_slots_used().set(self._slots.num_used)
+
+def _stopped() -> Unavailable:
+    return Unavailable("the engine stopped; another server can take the request", reason="ENGINE_STOPPED")
+
+
+def _failed(sequence: Sequence, cause: Exception) -> SequenceFailed:
+    failed = SequenceFailed(f"{sequence.purpose.value} failed")
+    failed.__cause__ = cause
+    return failed

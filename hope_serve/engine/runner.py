@@ -1,132 +1,168 @@
-"""Runs a plan on the model: which rows go together, and what the outcome means for each sequence."""
+"""Runs the parts of a plan on the model: tokens in, drawn tokens on their way to the host out."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
-from typing import TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
+from hope_kernels.sample.op import sample
+from hope_kernels.sample.rows import Sampled
 from torch import Tensor
 
+from hope_serve.api.engine import Purpose
+from hope_serve.engine.drawn import Drawn, Scored, ToHost
+from hope_serve.engine.graphs import DecodeGraphs
+from hope_serve.engine.pools import Pools
 from hope_serve.engine.scheduler import Piece, Plan
-from hope_serve.engine.sequence import Purpose, Sequence
-from hope_serve.engine.slots import SlotPool
-from hope_serve.model.hope import HopeModel
+from hope_serve.engine.sequence import Sequence
+from hope_serve.model.serving.batch import Batch
+from hope_serve.model.serving.model import ServedModel
 
-T = TypeVar("T")
-Outcome = list[tuple[Sequence, Tensor]]
+SCORED_AT_ONCE = 256
+"""Rows whose logits are in memory together."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences that one pass computes: the next token of each, or pieces of what they are known to say."""
+
+    decode: list[Sequence] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        """Everybody in it."""
+        return self.decode or [piece.sequence for piece in self.pieces]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a group's pass gave."""
+
+    drawn: Drawn | None = None
+    scored: tuple[Scored, ...] = ()
 
 
 class Runner:
-    """The model and its slots.
+    """The model and the pools.
 
     Args:
         deterministic: run every sequence alone, so that its arithmetic is the same whoever else is there.
     """
 
-    def __init__(self, model: HopeModel, slots: SlotPool, *, deterministic: bool) -> None:
-        self._model, self._slots, self._alone = model, slots, deterministic
+    def __init__(self, model: ServedModel, pools: Pools, *, deterministic: bool) -> None:
+        self._model, self._pools, self._alone = model, pools, deterministic
         self._chunk_sizes = model.config.titans.rule().chunk_sizes
+        self._graphs = DecodeGraphs(model, pools) if model.device.type == "cuda" else None
 
-    def run(self, plan: Plan) -> Outcome:
-        """Compute one step; returns next-token logits [V] of every sequence that has seen all its tokens."""
-        outcome: Outcome = []
-        with torch.no_grad():
-            for group in self._decode_groups(plan.decode):
-                outcome += self._decode(group)
-            for pieces in self._piece_groups(plan.pieces):
-                outcome += self._feed(pieces)
-        for sequence in plan.lessons:
-            if sequence.lesson:
-                sequence.lesson.step()
-        return outcome
+    def groups(self, plan: Plan) -> Iterator[Group]:
+        """The passes of a plan: sequences together, but for those that run alone."""
+        alone = [s for s in plan.decode if self._alone or s.runs_alone]
+        together = [s for s in plan.decode if not (self._alone or s.runs_alone)]
+        yield from (Group(decode=[s]) for s in alone)
+        if together:
+            yield Group(decode=together)
+        lone = [p for p in plan.pieces if self._alone or p.sequence.runs_alone]
+        shared = [p for p in plan.pieces if not (self._alone or p.sequence.runs_alone)]
+        yield from (Group(pieces=[p]) for p in lone)
+        if shared:
+            yield Group(pieces=shared)
 
-    def _decode_groups(self, sequences: list[Sequence]) -> Iterable[list[Sequence]]:
-        if not sequences:
-            return []
-        if self._alone:
-            return [[sequence] for sequence in sequences]
-        ordered = sorted(sequences, key=lambda s: s.slot)
-        if self._model.decodes_in_place:
-            return [ordered]
-        return _grouped(ordered, self._place)
+    @torch.no_grad()
+    def run(self, group: Group) -> Outcome:
+        """Compute one pass; the sequences' slots move on."""
+        self._pools.owned()
+        return self._decode(group.decode) if group.decode else self._read(group.pieces)
+
+    def check_device(self) -> None:
+        """Raise what a lost device raises."""
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def _decode(self, sequences: list[Sequence]) -> Outcome:
-        if not self._model.decodes_in_place:
-            return self._feed([Piece(sequence, 1) for sequence in sequences])
-        rows = self._slots.rows([s.slot for s in sequences])
-        tokens = torch.tensor([s.tokens[s.num_fed] for s in sequences], device=self._model.embedding.device)
-        hidden = self._model.decode(tokens, rows.state, deltas=rows.deltas)
+        fills_chunk = any((s.consumed + 1) % size == 0 for s in sequences for size in self._chunk_sizes)
+        if self._graphs:
+            sampled = self._graphs.run(sequences, fills_chunk=fills_chunk, num_top=_num_top(sequences))
+        else:
+            slots = self._pools.slots_of(sequences)
+            batch = Batch(
+                tokens=self._pools.last_token[slots],
+                slots=slots,
+                reads_memory=self._reads_memory(sequences),
+                fills_chunk=fills_chunk,
+            )
+            sampled = self._draw(self._model.run(batch, self._pools.state, self._pools.deltas), slots, sequences)
         for sequence in sequences:
-            sequence.num_fed += 1
-        self._model.commit_full(rows.state, [s.consumed for s in sequences])
-        self._slots.write(rows, rows.state)
-        return list(zip(sequences, self._model.logits(hidden).float(), strict=True))
+            sequence.launched_decode()
+        return Outcome(drawn=Drawn.of(sequences, sampled))
 
-    def _piece_groups(self, pieces: list[Piece]) -> Iterable[list[Piece]]:
-        if self._alone:
-            return [[piece] for piece in pieces]
-        return _grouped(pieces, self._shape)
-
-    def _shape(self, piece: Piece) -> tuple[Hashable, ...]:
-        """Pieces at the same place go together when none of them, padded, would pass a chunk boundary."""
-        place = self._place(piece.sequence)
-        room = min(size - at for size, at in zip(self._chunk_sizes, place, strict=True))
-        fits = self._model.decodes_in_place and piece.length <= room and piece.sequence.purpose is not Purpose.SCORE
-        return (place, 0 if fits else piece.length, piece.sequence.purpose is Purpose.SCORE)
-
-    def _place(self, sequence: Sequence) -> tuple[int, ...]:
-        return tuple(sequence.consumed % size for size in self._chunk_sizes)
-
-    def _feed(self, pieces: list[Piece]) -> Outcome:
-        """Feed one piece of each sequence; all stand at the same place in their chunks."""
-        longest = max(piece.length for piece in pieces)
-        device = self._model.embedding.device
-        tokens = torch.tensor([_padded(piece, longest) for piece in pieces], device=device)
-        ends = torch.tensor([piece.length for piece in pieces], device=device)
-        ragged = any(piece.length != longest for piece in pieces)
-        rows = self._slots.rows([piece.sequence.slot for piece in pieces])
-        hidden, state = self._model(
-            tokens,
-            rows.state,
-            consumed=pieces[0].sequence.consumed,
-            lengths=ends if ragged else None,
-            deltas=rows.deltas,
+    def _read(self, pieces: list[Piece]) -> Outcome:
+        """Feed one piece of each sequence; those whose last token it holds draw the next."""
+        sequences = [piece.sequence for piece in pieces]
+        ends = list(accumulate(piece.length for piece in pieces))
+        batch = Batch(
+            tokens=self._pools.on_device([token for piece in pieces for token in _tokens(piece)], torch.int64),
+            slots=self._pools.slots_of(sequences),
+            starts=self._pools.on_device([0, *ends], torch.int32),
+            reads_memory=self._reads_memory(sequences),
         )
-        self._slots.write(rows, state)
-        for piece, row in zip(pieces, hidden, strict=True):
-            if piece.sequence.purpose is Purpose.SCORE:
-                self._score(piece, row)
-            piece.sequence.num_fed += piece.length
-        done = [i for i, piece in enumerate(pieces) if not piece.sequence.num_unfed]
-        if not done:
-            return []
-        last = hidden[done, ends[done] - 1]
-        logits = self._model.logits(last).float()
-        return [(pieces[i].sequence, row) for i, row in zip(done, logits, strict=True)]
+        hidden = self._model.run(batch, self._pools.state, self._pools.deltas)
+        scored = [
+            score
+            for piece, end in zip(pieces, ends, strict=True)
+            if piece.sequence.purpose is Purpose.SCORE
+            for score in self._score(piece, hidden[end - piece.length : end])
+        ]
+        for piece in pieces:
+            piece.sequence.launched_piece(piece.length)
+        rows = [(s, end - 1) for s, end in zip(sequences, ends, strict=True) if s.num_launched > len(s.drawn)]
+        return Outcome(drawn=self._begin(hidden, rows), scored=tuple(scored))
 
-    def _score(self, piece: Piece, hidden: Tensor) -> None:
+    def _begin(self, hidden: Tensor, rows: list[tuple[Sequence, int]]) -> Drawn | None:
+        """Draw for sequences whose prompt has been fed, and for the choices that share it."""
+        rows = [(started, row) for sequence, row in rows for started in (sequence, *self._fork(sequence))]
+        if not rows:
+            return None
+        sequences = [sequence for sequence, _ in rows]
+        index = self._pools.on_device([row for _, row in rows], torch.int64)
+        sampled = self._draw(hidden[index], self._pools.slots_of(sequences), sequences)
+        return Drawn.of(sequences, sampled)
+
+    def _fork(self, sequence: Sequence) -> list[Sequence]:
+        for fork in sequence.forks:
+            self._pools.fork(sequence, fork)
+            fork.num_fed, fork.num_launched = sequence.num_fed, sequence.num_launched
+            fork.started_at, fork.runs_alone = sequence.started_at, sequence.runs_alone
+        return sequence.forks
+
+    def _draw(self, hidden: Tensor, slots: Tensor, sequences: list[Sequence]) -> Sampled:
+        logits = self._model.logits(hidden)
+        sampled = sample(logits, slots, self._pools.sampling, num_top=_num_top(sequences))
+        self._pools.last_token[slots] = sampled.token_B
+        return sampled
+
+    def _score(self, piece: Piece, hidden: Tensor) -> Iterator[Scored]:
         """Log-likelihood of each fed token's successor, from the prompt's last token on."""
         sequence = piece.sequence
         first = max(0, sequence.score_from - sequence.num_fed)
         targets = sequence.targets[sequence.num_fed + first : sequence.num_fed + piece.length]
-        if not targets:
-            return
-        logprobs = torch.log_softmax(self._model.logits(hidden[first : piece.length]).float(), -1)
-        wanted = torch.tensor(targets, device=logprobs.device)
-        sequence.token_logprobs += logprobs.gather(1, wanted[:, None])[:, 0].tolist()
-        sequence.greedy_hits += (logprobs.argmax(-1) == wanted).tolist()
+        for at in range(0, len(targets), SCORED_AT_ONCE):
+            wanted = self._pools.on_device(targets[at : at + SCORED_AT_ONCE], torch.int64)
+            rows = hidden[first + at : first + at + len(wanted)]
+            logprobs = torch.log_softmax(self._model.logits(rows), -1)
+            found = (logprobs.gather(1, wanted[:, None])[:, 0], logprobs.argmax(-1) == wanted)
+            yield Scored(sequence=sequence, copies=ToHost(found))
+
+    def _reads_memory(self, sequences: list[Sequence]) -> bool:
+        return any(s.start.memory is not None for s in sequences)
 
 
-def _padded(piece: Piece, length: int) -> list[int]:
+def _tokens(piece: Piece) -> list[int]:
     sequence = piece.sequence
-    tokens = sequence.tokens[sequence.num_fed : sequence.num_fed + piece.length]
-    return tokens + [0] * (length - piece.length)
+    return sequence.tokens[sequence.num_fed : sequence.num_fed + piece.length]
 
 
-def _grouped(items: list[T], key: Callable[[T], Hashable]) -> list[list[T]]:
-    groups: dict[Hashable, list[T]] = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
-    return list(groups.values())
+def _num_top(sequences: list[Sequence]) -> int:
+    return max((s.sampling.logprobs or 0 for s in sequences), default=0)

@@ -1,4 +1,4 @@
-"""Who runs next: admission, order, and what one step computes."""
+"""Who runs next: admission, order, and what one step computes. No model code."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from hope_serve.engine.sequence import Purpose, Sequence
+from hope_serve.api.engine import Purpose
+from hope_serve.engine.sequence import Sequence
 from hope_serve.errors import DeadlineExceeded, Exhausted
 
 # Until a rate was measured, assume a slow one: a deadline refused in error costs a retry, one missed costs the work.
 ASSUMED_TOKENS_PER_SECOND = 1000.0
+ASSUMED_LEARNING_PER_SECOND = 500.0
 RATE_MEMORY = 0.9
 
 
@@ -24,34 +26,57 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plan:
-    """One step: one token each of ``decode``, ``pieces`` of prompts, whole segments of ``lessons``."""
+    """One step: one token each of ``decode``, ``pieces`` of known tokens, whole segments of ``lessons``."""
 
     decode: list[Sequence] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     lessons: list[Sequence] = field(default_factory=list)
 
     @property
+    def num_lesson_tokens(self) -> int:
+        """Tokens of the lessons' segments."""
+        return sum(s.lesson.next_length() for s in self.lessons if s.lesson)
+
+    @property
+    def num_read_tokens(self) -> int:
+        """Tokens that are fed to no lesson."""
+        return len(self.decode) + sum(piece.length for piece in self.pieces)
+
+    @property
     def num_tokens(self) -> int:
         """Tokens that the step computes."""
-        segments = sum(s.lesson.next_length() for s in self.lessons if s.lesson)
-        return len(self.decode) + sum(piece.length for piece in self.pieces) + segments
+        return self.num_read_tokens + self.num_lesson_tokens
 
 
 class Scheduler:
     """Waiting and running sequences. Lives on the engine's thread, but for ``admit``, which callers' threads use.
 
     Args:
-        max_step_tokens: prompt tokens that one step may feed besides the decoding sequences.
+        max_step_tokens: known tokens that one step may feed besides the decoding sequences.
         max_queue_tokens: tokens that may wait; more is refused.
+        max_lessons: lessons that may be under way.
+        adapt_step_seconds: how long the lessons of one step may take while others wait for it; one segment always
+            goes.
         align: cut prompts only at multiples of this many tokens (0: anywhere), so that the arithmetic of a
             sequence does not depend on who else runs.
     """
 
-    def __init__(self, *, max_step_tokens: int, max_queue_tokens: int, align: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        max_step_tokens: int,
+        max_queue_tokens: int,
+        max_lessons: int = 1,
+        adapt_step_seconds: float = 0.05,
+        align: int = 0,
+    ) -> None:
         self._max_step_tokens = max_step_tokens
         self._max_queue_tokens = max_queue_tokens
+        self._max_lessons = max_lessons
+        self._adapt_step_seconds = adapt_step_seconds
         self._align = align
         self._tokens_per_second = ASSUMED_TOKENS_PER_SECOND
+        self._learning_per_second = ASSUMED_LEARNING_PER_SECOND
         self._admitted: dict[Sequence, int] = {}
         self._lock = threading.Lock()
         self.waiting: list[Sequence] = []
@@ -96,10 +121,16 @@ class Scheduler:
                 line.remove(sequence)
 
     def start(self, num_free_slots: int) -> list[Sequence]:
-        """Move waiting sequences to running, in order, while slots last; lessons need none and pass by."""
+        """Move waiting sequences to running, in order, while slots and places for lessons last."""
+        places = self._max_lessons - sum(1 for s in self.running if s.lesson)
         started: list[Sequence] = []
         for sequence in list(self.waiting):
-            if sequence.num_slots > num_free_slots:
+            if sequence.lesson:
+                if not places:
+                    continue
+                places -= 1
+            elif sequence.num_slots > num_free_slots:
+                # Whoever comes behind must not overtake for ever one that needs several.
                 num_free_slots = 0
                 continue
             num_free_slots -= sequence.num_slots
@@ -110,31 +141,41 @@ class Scheduler:
         return started
 
     def plan(self) -> Plan:
-        """What the next step computes: every decoding sequence, then prompts and lessons up to the budget."""
-        plan = Plan()
-        budget = self._max_step_tokens
+        """What the next step computes: every sequence that draws, prompts while their budget lasts, and lessons."""
+        plan, budget = Plan(), self._max_step_tokens
         for sequence in self.running:
-            if sequence.purpose is Purpose.LEARN:
-                continue
-            if sequence.num_unfed == 1 and sequence.num_fed:
+            if sequence.draws:
                 plan.decode.append(sequence)
-            elif sequence.num_unfed and budget > 0:
+            elif not sequence.lesson and sequence.num_unfed and budget > 0:
                 length = self._cut(sequence, budget)
-                plan.pieces.append(Piece(sequence, length))
-                budget -= length
-        lesson = next((s for s in self.running if s.lesson and not s.lesson.finished), None)
-        if lesson:
-            plan.lessons.append(lesson)
-            # Lessons take turns, so that a long one does not hold up the others.
-            self.running.remove(lesson)
-            self.running.append(lesson)
+                if length:
+                    plan.pieces.append(Piece(sequence, length))
+                    budget -= length
+        plan.lessons.extend(self._lessons(others_wait=plan.num_read_tokens > 0))
         return plan
 
-    def measured(self, num_tokens: int, seconds: float) -> None:
-        """Learn how fast prompts go, for estimates."""
-        if seconds > 0 and num_tokens >= 16:
-            rate = num_tokens / seconds
-            self._tokens_per_second = RATE_MEMORY * self._tokens_per_second + (1 - RATE_MEMORY) * rate
+    def measured(self, plan: Plan, *, reading: float, learning: float, num_lesson_tokens: int) -> None:
+        """Learn how fast prompts and lessons go, for estimates. Seconds of each part of a step."""
+        if reading > 0 and plan.num_read_tokens >= 16:
+            self._tokens_per_second = _smoothed(self._tokens_per_second, plan.num_read_tokens / reading)
+        if learning > 0 and num_lesson_tokens >= 16:
+            self._learning_per_second = _smoothed(self._learning_per_second, num_lesson_tokens / learning)
+
+    def _lessons(self, *, others_wait: bool) -> list[Sequence]:
+        """The lessons of a step: all of them, or as many segments as others can be made to wait for."""
+        chosen: list[Sequence] = []
+        left = self._adapt_step_seconds * self._learning_per_second
+        for sequence in [s for s in self.running if s.lesson and not s.lesson.finished]:
+            assert sequence.lesson
+            left -= sequence.lesson.next_length()
+            if chosen and others_wait and left < 0:
+                break
+            chosen.append(sequence)
+        for sequence in chosen:
+            # Lessons take turns, so that a long one does not hold up the others.
+            self.running.remove(sequence)
+            self.running.append(sequence)
+        return chosen
 
     def _check(self, sequence: Sequence, *, ahead: int) -> None:
         if ahead and ahead + sequence.work > self._max_queue_tokens:
@@ -162,3 +203,7 @@ class Scheduler:
             return min(sequence.num_unfed, budget)
         room = self._align - sequence.consumed % self._align
         return min(sequence.num_unfed, room)
+
+
+def _smoothed(before: float, now: float) -> float:
+    return RATE_MEMORY * before + (1 - RATE_MEMORY) * now

@@ -1,52 +1,39 @@
-"""One running item of the engine: tokens to feed, what to do with the outcome, and where it stands."""
+"""One running item of the engine: tokens to feed, what to do with the outcome, and where it stands. No model code."""
 
 from __future__ import annotations
 
-import enum
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-import torch
-
-from hope_serve.api import FinishReason, SamplingParams
-from hope_serve.engine.adapter import Lesson
-from hope_serve.model.hope import Deltas
-from hope_serve.model.state import SequenceState
+from hope_serve.api import FinishReason, SamplingParams, Timings, TokenLogprob
+from hope_serve.api.engine import Purpose
+from hope_serve.engine.lesson import Lesson
 
 
-class Purpose(enum.Enum):
-    """Why a sequence runs."""
-
-    GENERATE = "generate"
-    SCORE = "score"
-    LEARN = "learn"
+class SequenceFailed(Exception):
+    """A fault of the server's own ended this sequence, and no other; its cause is the fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a sequence begins with: a conversation's state, and what its memory reads as."""
+    """What a sequence begins with: a conversation's state, the tokens behind it, and the memory it reads.
 
-    state: SequenceState | None = None
+    ``state`` and ``memory`` are what the pools load; the engine's policies only hand them on. Two sequences read the
+    same memory when it is the same object.
+    """
+
+    state: Any = None
     consumed: int = 0
-    deltas: Deltas | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampled:
-    """One generated token and what may be said of it."""
-
-    token: int
-    logprob: float = 0.0
-    top: tuple[tuple[int, float], ...] = ()
+    memory: Any = None
 
 
 class Listener(Protocol):
-    """Whoever waits for a sequence; called on the engine's thread, so it must be quick and must not raise."""
+    """Whoever waits for a sequence; called on the engine's thread, so it must be quick. What it raises ends it."""
 
-    def on_token(self, sequence: Sequence, sampled: Sampled) -> bool:
-        """A token was generated; returns True to end the sequence here, as at a stop string."""
+    def on_token(self, sequence: Sequence, drawn: TokenLogprob) -> bool:
+        """A token was drawn; returns True to end the sequence here, as at a stop string."""
         ...
 
     def on_end(self, sequence: Sequence) -> None:
@@ -56,10 +43,16 @@ class Listener(Protocol):
 
 @dataclass(eq=False, kw_only=True)
 class Sequence:
-    """Tokens known so far, and how many of them the model has seen.
+    """Tokens known so far, how many of them were given to the model, and how many are still to be heard of.
+
+    A step is launched before the one before it was heard of, so a sequence that draws has up to one token on the
+    device that the host does not know yet: ``num_launched`` counts what was launched, ``drawn`` what was heard.
 
     forks: further choices that share this one's prompt and start when it has been fed.
+    draw_key: decides its draws, see ``draws.row_key``.
     targets, score_from: for scoring, the successor of every token, and the first whose likelihood is asked for.
+    keeps_state: its state is wanted when it has finished.
+    runs_alone: a step failed that it shared, so it shares no more of them.
 
     The engine's thread alone changes a sequence after it was submitted, but for ``cancelled``.
     """
@@ -69,24 +62,27 @@ class Sequence:
     listener: Listener
     start: Start = field(default_factory=Start)
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    generator: torch.Generator | None = None
-    stop_ids: frozenset[int] = frozenset()
+    draw_key: int = 0
+    end_ids: frozenset[int] = frozenset()
     lesson: Lesson | None = None
     priority: int = 0
     deadline: float = math.inf
+    tenant: str = ""
     forks: list[Sequence] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     score_from: int = 0
     keeps_state: bool = False
+    runs_alone: bool = False
 
     num_fed: int = 0
     num_prompt: int = 0
+    num_launched: int = 0
     slot: int = 0
-    sampled: list[Sampled] = field(default_factory=list)
+    drawn: list[TokenLogprob] = field(default_factory=list)
     token_logprobs: list[float] = field(default_factory=list)
     greedy_hits: list[bool] = field(default_factory=list)
     finish_reason: FinishReason | None = None
-    final_state: SequenceState | None = None
+    final_state: Any = None
     error: BaseException | None = None
     done: bool = False
     cancelled: bool = False
@@ -98,6 +94,21 @@ class Sequence:
     def __post_init__(self) -> None:
         self.num_prompt = len(self.tokens)
 
+    def restart(self) -> None:
+        """Let the model read everything again, what was drawn so far included; what was drawn stays."""
+        self.num_fed, self.num_launched, self.token_logprobs, self.greedy_hits = 0, len(self.drawn), [], []
+
+    def launched_piece(self, length: int) -> None:
+        """A piece of known tokens was given to the model; with the last of them it draws the next."""
+        self.num_fed += length
+        if self.purpose is Purpose.GENERATE and self.num_fed == len(self.tokens):
+            self.num_launched += 1
+
+    def launched_decode(self) -> None:
+        """The token drawn last was given to the model, and it draws the next."""
+        self.num_fed += 1
+        self.num_launched += 1
+
     @property
     def consumed(self) -> int:
         """Tokens that the sequence's state has behind it, those of earlier turns included."""
@@ -105,8 +116,17 @@ class Sequence:
 
     @property
     def num_unfed(self) -> int:
-        """Tokens known but not yet seen by the model."""
-        return len(self.tokens) - self.num_fed
+        """Tokens known but not yet given to the model."""
+        return max(0, len(self.tokens) - self.num_fed)
+
+    @property
+    def draws(self) -> bool:
+        """Whether its next step feeds the token drawn last, which need not be known yet."""
+        return (
+            self.purpose is Purpose.GENERATE
+            and 0 < self.num_launched < self.sampling.max_tokens
+            and self.num_fed >= self.num_prompt + self.num_launched - 1
+        )
 
     @property
     def work(self) -> int:
@@ -119,3 +139,12 @@ class Sequence:
     def num_slots(self) -> int:
         """Slots it needs to start."""
         return 0 if self.purpose is Purpose.LEARN else 1 + len(self.forks)
+
+    def timings(self) -> Timings:
+        """Seconds in each stage, once it has finished."""
+        prefilled = self.prefilled_at or self.finished_at
+        return Timings(
+            queue_seconds=max(0.0, self.started_at - self.submitted_at),
+            prefill_seconds=max(0.0, prefilled - self.started_at),
+            decode_seconds=max(0.0, self.finished_at - prefilled),
+        )

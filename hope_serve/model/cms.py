@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from hope_kernels.cms_delta.op import cms_delta
 from hope_kernels.cms_delta.reference import cms_delta_reference
 from torch import Tensor, nn
 
@@ -43,12 +42,6 @@ class Level(nn.Module):
             self.inner_projection = nn.Parameter(_orthonormal(config.rank, hidden_size))
             self.outer_projection = nn.Parameter(_orthonormal(config.rank, wide))
 
-    def delta_shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Shapes of one sequence's inner and outer delta."""
-        wide, narrow = self.inner.shape
-        rank = self.config.rank if self.config.delta == "subspace" else 0
-        return (wide, rank or narrow), (narrow, rank or wide)
-
     def drift(self, delta: Delta) -> Tensor:
         """Squared Frobenius norm of what ``delta`` (batch of one) adds to the level's matrices."""
         if self.config.delta == "full":
@@ -71,17 +64,8 @@ class Level(nn.Module):
 
 
 def _learned_linear(x: Tensor, weight: Tensor, delta: Tensor, projection: Tensor | None) -> Tensor:
-    """(W + D_b) x of sequence b, x [B, T, d_in] to [B, T, d_out].
-
-    The kernels are differentiable once, which is all that serving asks of them; training differentiates through the
-    update itself, so parameters that learn take the reference.
-    """
-    if weight.requires_grad or not x.is_cuda:
-        return F.linear(x, weight) + cms_delta_reference(x, delta, projection)
-    batch, tokens = x.shape[:2]
-    ends = torch.arange(0, batch * tokens + 1, tokens, dtype=torch.int32, device=x.device) if tokens > 1 else None
-    rows = x.flatten(0, 1)
-    return cms_delta(F.linear(rows, weight), rows, delta, projection, cu_seqlens=ends).view(batch, tokens, -1)
+    """(W + D_b) x of sequence b, x [B, T, d_in] to [B, T, d_out]."""
+    return F.linear(x, weight) + cms_delta_reference(x, delta, projection)
 
 
 def _orthonormal(rank: int, width: int) -> Tensor:

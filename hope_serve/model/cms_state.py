@@ -9,6 +9,7 @@ from typing import Self
 from torch import Tensor
 
 from hope_serve.model.cms import Delta
+from hope_serve.model.config import HopeConfig
 from hope_serve.model.hope import HopeModel
 from hope_serve.optim import LevelOptimizer, make_optimizer
 
@@ -38,70 +39,71 @@ class CmsState:
 
     @classmethod
     def fresh(cls, model: HopeModel, batch: int) -> Self:
-        """Nothing learned yet."""
-        levels: list[LevelState] = []
-        for index in model.config.online_levels:
-            shapes = model.blocks[0].levels[index].delta_shapes()
-            zero = [model.embedding.new_zeros(batch, model.config.num_layers, *shape) for shape in shapes]
-            slots = level_optimizers(model)[len(levels)].num_slots
-            blank = [Delta(*(z.clone() for z in zero)) for _ in range(2 + slots)]
-            levels.append(LevelState(delta=blank[0], gradient=blank[1], slots=tuple(blank[2:])))
-        return cls(levels=tuple(levels))
+        """Nothing learned yet, in the model's own dtype and on its device."""
+        shapes = cms_shapes(model.config)
+        return cls.of(model.config, {name: model.embedding.new_zeros(batch, *shape) for name, shape in shapes.items()})
+
+    @classmethod
+    def of(cls, config: HopeConfig, named: Mapping[str, Tensor]) -> Self:
+        """The structure of a model's state around tensors by name, as ``tensors`` names them."""
+
+        def pair(prefix: str) -> Delta:
+            return Delta(named[f"{prefix}.inner"], named[f"{prefix}.outer"])
+
+        return cls(
+            levels=tuple(
+                LevelState(
+                    delta=pair(f"{i}.delta"),
+                    gradient=pair(f"{i}.gradient"),
+                    slots=tuple(pair(f"{i}.slot{j}") for j in range(optimizer.num_slots)),
+                )
+                for i, optimizer in enumerate(level_optimizers(config))
+            )
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name, ``level.part.side``."""
         return {f"{i}.{name}": t for i, level in enumerate(self.levels) for name, t in level.tensors().items()}
 
-    def with_tensors(self, named: Mapping[str, Tensor]) -> Self:
-        """The same structure around other tensors."""
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same structure with ``function`` applied to every tensor."""
 
-        def pair(prefix: str) -> Delta:
-            return Delta(named[f"{prefix}.inner"], named[f"{prefix}.outer"])
+        def mapped(pair: Delta) -> Delta:
+            return Delta(function(pair.inner), function(pair.outer))
 
         return type(self)(
             levels=tuple(
                 LevelState(
-                    delta=pair(f"{i}.delta"),
-                    gradient=pair(f"{i}.gradient"),
-                    slots=tuple(pair(f"{i}.slot{j}") for j in range(len(level.slots))),
+                    delta=mapped(level.delta),
+                    gradient=mapped(level.gradient),
+                    slots=tuple(mapped(slot) for slot in level.slots),
                 )
-                for i, level in enumerate(self.levels)
+                for level in self.levels
             )
         )
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """The same structure with ``function`` applied to every tensor."""
-        return self.with_tensors({name: function(t) for name, t in self.tensors().items()})
 
-
-@dataclass(frozen=True, kw_only=True)
-class Cadence:
-    """Where ``tokens`` learned so far stand in every level's chunk: levels fire on tokens, never on calls.
-
-    chunk_sizes: of the online levels, fast to slow.
-    """
-
-    chunk_sizes: tuple[int, ...]
-    tokens: int = 0
-
-    def room(self) -> int:
-        """Tokens until the fastest level fires; a segment never reaches past them."""
-        return self.chunk_sizes[0] - self.tokens % self.chunk_sizes[0]
-
-    def after(self, count: int) -> Self:
-        """The cadence ``count`` tokens later."""
-        return type(self)(chunk_sizes=self.chunk_sizes, tokens=self.tokens + count)
-
-    def fired(self) -> tuple[bool, ...]:
-        """Which levels' chunks end exactly here."""
-        return tuple(self.tokens > 0 and self.tokens % size == 0 for size in self.chunk_sizes)
-
-    def updates(self) -> tuple[int, ...]:
-        """Chunks that each level has completed."""
-        return tuple(self.tokens // size for size in self.chunk_sizes)
-
-
-def level_optimizers(model: HopeModel) -> tuple[LevelOptimizer, ...]:
+def level_optimizers(config: HopeConfig) -> tuple[LevelOptimizer, ...]:
     """The optimizer of each online level."""
-    levels = (model.config.levels[i] for i in model.config.online_levels)
+    levels = (config.levels[i] for i in config.online_levels)
     return tuple(make_optimizer(level.optimizer, momentum=level.momentum) for level in levels)
+
+
+def delta_shapes(config: HopeConfig) -> dict[str, tuple[int, int, int]]:
+    """Shapes [L, rows, columns] of what the online levels have learned, as ``{level}.delta.{side}``."""
+    shapes = {}
+    for i, index in enumerate(config.online_levels):
+        sides = config.levels[index].delta_shapes(config.hidden_size)
+        for side, shape in zip(Delta._fields, sides, strict=True):
+            shapes[f"{i}.delta.{side}"] = (config.num_layers, *shape)
+    return shapes
+
+
+def cms_shapes(config: HopeConfig) -> dict[str, tuple[int, int, int]]:
+    """Shapes [L, rows, columns] of everything that one sequence's levels keep."""
+    shapes: dict[str, tuple[int, int, int]] = {}
+    for i, optimizer in enumerate(level_optimizers(config)):
+        for part in ("delta", "gradient", *(f"slot{j}" for j in range(optimizer.num_slots))):
+            for side in Delta._fields:
+                shapes[f"{i}.{part}.{side}"] = delta_shapes(config)[f"{i}.delta.{side}"]
+    return shapes

@@ -87,6 +87,11 @@ class LevelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Whether the level learns after training."""
         return self.chunk_size > 0
 
+    def delta_shapes(self, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Shapes of one sequence's inner and outer delta, in a model of hidden size ``width``."""
+        rank = self.rank if self.delta == "subspace" else 0
+        return (self.hidden_size, rank or width), (width, rank or self.hidden_size)
+
 
 class HopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A HOPE model. ``levels`` run fast to slow, as the block applies them."""

@@ -8,10 +8,8 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from hope_kernels.mlp_state import knows_rule
 from torch import Tensor, nn
 
-from hope_serve.model.carry import ChunkMixer, DecodeMixer, Mixer, commit_rows
 from hope_serve.model.cms import Delta, Level
 from hope_serve.model.config import HopeConfig
 from hope_serve.model.state import LayerState, SequenceState
@@ -51,12 +49,15 @@ class Block(nn.Module):
         self.level_norms = nn.ModuleList(RmsNorm(width, eps) for _ in config.levels)
         self.levels: Sequence[Level] = nn.ModuleList(Level(level, width) for level in config.levels)  # type: ignore[assignment]
 
-    def forward(self, h: Tensor, mixer: Mixer, deltas: Sequence[Delta | None]) -> Tensor:
+    def forward(
+        self, h: Tensor, state: LayerState, deltas: Sequence[Delta | None], *, consumed: int
+    ) -> tuple[Tensor, LayerState]:
         """h: [B, T, d]; ``deltas``: one a level, None where the level is as trained."""
-        h = h + self.titans(self.titans_norm(h), mixer)
+        mixed, after = self.titans(self.titans_norm(h), state, consumed=consumed)
+        h = h + mixed
         for norm, level, delta in zip(self.level_norms, self.levels, deltas, strict=True):
             h = h + level(norm(h), delta)
-        return h
+        return h, after
 
 
 class HopeModel(nn.Module):
@@ -82,12 +83,7 @@ class HopeModel(nn.Module):
 
     def fresh_state(self, batch: int) -> SequenceState:
         """The state of ``batch`` sequences before their first token."""
-        return SequenceState(
-            layers=tuple(
-                LayerState.fresh(batch, self.config.hidden_size, block.titans.weights(), block.titans.rule)
-                for block in self.blocks
-            )
-        )
+        return SequenceState(layers=tuple(block.titans.fresh_state(batch) for block in self.blocks))
 
     def forward(
         self,
@@ -95,50 +91,23 @@ class HopeModel(nn.Module):
         state: SequenceState,
         *,
         consumed: int = 0,
-        lengths: Tensor | None = None,
         deltas: Deltas | None = None,
     ) -> tuple[Tensor, SequenceState]:
-        """Run T tokens of B sequences that have ``consumed`` tokens behind them.
+        """Run T tokens of B sequences that have ``consumed`` tokens behind them; differentiable, any number of times.
 
         Args:
             tokens: [B, T] ids.
             state: the sequences' state; not changed.
-            lengths: [B], tokens that count when the rest is padding; only up to the next Titans chunk boundary.
             deltas: what the online levels have learned; None runs the model as trained.
 
         Returns:
             hidden [B, T, d] after the final norm, and the state after the last token.
         """
-        mixers = [ChunkMixer(layer, consumed=consumed, lengths=lengths) for layer in state.layers]
-        hidden = self._run(tokens, mixers, deltas)
-        return hidden, SequenceState(layers=tuple(mixer.after for mixer in mixers))
-
-    def decode(self, tokens: Tensor, state: SequenceState, *, deltas: Deltas | None = None) -> Tensor:
-        """Run one token [B] of each sequence, each at its own place; ``state`` changes in place.
-
-        Only where ``decodes_in_place``. Rings that are full afterwards must be committed before the next token
-        (``commit_full``).
-
-        Returns:
-            hidden [B, d].
-        """
-        mixers = [DecodeMixer(layer) for layer in state.layers]
-        return self._run(tokens[:, None], mixers, deltas)[:, 0]
-
-    @property
-    def decodes_in_place(self) -> bool:
-        """Whether ``decode`` applies: linear memories with delta retention, MLP memories with one clock as well."""
-        rule = self.config.titans.rule()
-        return rule.retain_delta if self.config.titans.memory == "linear" else knows_rule(rule)
-
-    def commit_full(self, state: SequenceState, consumed: Sequence[int]) -> None:
-        """Write full rings into their matrices, in place, for sequences that end a chunk after ``consumed`` tokens."""
-        for clock, size in enumerate(self.config.titans.rule().chunk_sizes):
-            due = [row for row, count in enumerate(consumed) if count % size == 0]
-            if not due:
-                continue
-            for layer, block in zip(state.layers, self.blocks, strict=True):
-                commit_rows(layer.clocks[clock], block.titans.weights(), block.titans.rule, due)
+        h, after = F.embedding(tokens, self.embedding), []
+        for block, layer, learned in zip(self.blocks, state.layers, self._by_layer(deltas), strict=True):
+            h, moved = block(h, layer, learned, consumed=consumed)
+            after.append(moved)
+        return self.norm(h), SequenceState(layers=tuple(after))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V] of hidden vectors [..., d]; the embedding is tied."""
@@ -152,13 +121,6 @@ class HopeModel(nn.Module):
         if self.config.token_weight == "none":
             return hidden.new_ones(hidden.shape[:-1])
         return MAX_TOKEN_WEIGHT * torch.sigmoid(self.token_weight(hidden.detach())[..., 0])
-
-    def _run(self, tokens: Tensor, mixers: Sequence[Mixer], deltas: Deltas | None) -> Tensor:
-        h = F.embedding(tokens, self.embedding)
-        for block, mixer, learned in zip(self.blocks, mixers, self._by_layer(deltas), strict=True):
-            h = block(h, mixer, learned)
-        normed: Tensor = self.norm(h)
-        return normed
 
     def _by_layer(self, deltas: Deltas | None) -> list[list[Delta | None]]:
         """For every layer one entry a level: its delta, or None for a level as trained."""

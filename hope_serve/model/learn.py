@@ -6,17 +6,26 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from hope_kernels.cms_update.layout import LevelPools
-from hope_kernels.cms_update.op import cms_update
 from torch import Tensor
 
 from hope_serve.model.cms import Delta
-from hope_serve.model.cms_state import Cadence, CmsState, LevelState, level_optimizers
+from hope_serve.model.cadence import Cadence
+from hope_serve.model.cms_state import CmsState, LevelState, level_optimizers
 from hope_serve.model.hope import Deltas, HopeModel
 from hope_serve.model.state import SequenceState
+from hope_serve.optim import LevelOptimizer
 
-KERNEL_OPTIMIZERS = frozenset({"gd", "momentum"})
-"""The optimizers that ``cms_update`` applies itself."""
+@dataclass(frozen=True, kw_only=True)
+class LevelRule:
+    """How one online level moves. rates, decays: of its inner and outer matrices, each [L, 1, 1]."""
+
+    optimizer: LevelOptimizer
+    rates: tuple[Tensor, Tensor]
+    decays: tuple[Tensor, Tensor]
+
+
+Rules = tuple[LevelRule, ...]
+"""One an online level, fast to slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,85 +93,44 @@ def accumulate(cms: CmsState, gradients: Deltas) -> CmsState:
     )
 
 
-def fire(model: HopeModel, cms: CmsState, fired: tuple[bool, ...]) -> CmsState:
+def fire(rules: Rules, cms: CmsState, fired: tuple[bool, ...]) -> CmsState:
     """Update the levels whose chunk ended, and open their next chunk."""
-    levels = []
-    for index, (level, due) in enumerate(zip(cms.levels, fired, strict=True)):
-        levels.append(_updated(model, index, level) if due else level)
-    return CmsState(levels=tuple(levels))
+    levels = zip(rules, cms.levels, fired, strict=True)
+    return CmsState(levels=tuple(_updated(rule, level) if due else level for rule, level, due in levels))
 
 
-def advance(model: HopeModel, cms: CmsState, gradients: Deltas, fired: tuple[bool, ...]) -> CmsState:
-    """``accumulate``, then ``fire``: what a segment's gradients make of the state. Not differentiable.
-
-    Args:
-        gradients: of every online level, as ``segment_gradient`` gives them.
-        fired: the levels whose chunk ends with this segment.
-    """
-    on_kernels = all(model.config.levels[i].optimizer in KERNEL_OPTIMIZERS for i in model.config.online_levels)
-    if not (model.embedding.is_cuda and on_kernels):
-        return fire(model, accumulate(cms, gradients), fired)
-    after = cms.map(torch.clone)
-    for index, (level, gradient, due) in enumerate(zip(after.levels, gradients, fired, strict=True)):
-        ends = torch.full((len(gradient.inner),), due, device=gradient.inner.device)
-        config = model.config.levels[model.config.online_levels[index]]
-        for side, (rate, decay) in enumerate(_rates_and_decays(model, index)):
-            cms_update(
-                LevelPools(
-                    delta=level.delta[side],
-                    gradient=level.gradient[side],
-                    momentum=level.slots[0][side] if level.slots else None,
-                ),
-                gradient[side].contiguous(),
-                None,
-                ends,
-                rate.flatten().float().contiguous(),
-                decay.flatten().float().contiguous(),
-                beta=config.momentum if level.slots else None,
-            )
-    return after
-
-
-def read_deltas(model: HopeModel, cms: CmsState, cadence: Cadence) -> Deltas:
+def read_deltas(rules: Rules, cms: CmsState, cadence: Cadence) -> Deltas:
     """What the levels read with: open chunks count as if they ended here.
 
     So a text shorter than a chunk is known at once, while the chunk itself goes on collecting: reading changes
     neither the accumulators nor when a level fires.
     """
     open_now = (cadence.tokens % size > 0 for size in cadence.chunk_sizes)
-    levels = zip(cms.levels, open_now, strict=True)
-    return tuple(
-        _updated(model, i, level).delta if is_open else level.delta for i, (level, is_open) in enumerate(levels)
-    )
+    levels = zip(rules, cms.levels, open_now, strict=True)
+    return tuple(_updated(rule, level).delta if is_open else level.delta for rule, level, is_open in levels)
 
 
-def step_norm(model: HopeModel, gradients: Deltas) -> Tensor:
-    """Norm of the step that these gradients alone would make, all levels together."""
-    squares = [
-        (rate * gradient).float().square().sum()
-        for index, pair in enumerate(gradients)
-        for gradient, (rate, _) in zip(pair, _rates_and_decays(model, index), strict=True)
-    ]
-    return torch.stack(squares).sum().sqrt()
+def level_rules(model: HopeModel) -> Rules:
+    """The rules of a model's online levels; differentiable by its rates and decays."""
+    rules = []
+    for index, optimizer in zip(model.config.online_levels, level_optimizers(model.config), strict=True):
+        levels = [block.levels[index] for block in model.blocks]
+        rates = torch.stack([level.log_rate for level in levels]).exp()[..., None, None]
+        decays = torch.sigmoid(torch.stack([level.decay_logit for level in levels]))[..., None, None]
+        rules.append(
+            LevelRule(optimizer=optimizer, rates=(rates[:, 0], rates[:, 1]), decays=(decays[:, 0], decays[:, 1]))
+        )
+    return tuple(rules)
 
 
-def _updated(model: HopeModel, index: int, level: LevelState) -> LevelState:
+def _updated(rule: LevelRule, level: LevelState) -> LevelState:
     """The level after its optimizer saw the chunk's gradient."""
-    optimizer = level_optimizers(model)[index]
     sides = []
-    for side, (rate, decay) in enumerate(_rates_and_decays(model, index)):
+    for side, (rate, decay) in enumerate(zip(rule.rates, rule.decays, strict=True)):
         slots = tuple(slot[side] for slot in level.slots)
-        sides.append(optimizer.update(level.delta[side], level.gradient[side], slots, rate=rate, decay=decay))
+        sides.append(rule.optimizer.update(level.delta[side], level.gradient[side], slots, rate=rate, decay=decay))
     return LevelState(
         delta=Delta(sides[0][0], sides[1][0]),
         gradient=Delta(*(torch.zeros_like(g) for g in level.gradient)),
         slots=tuple(Delta(a, b) for a, b in zip(sides[0][1], sides[1][1], strict=True)),
     )
-
-
-def _rates_and_decays(model: HopeModel, index: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """(rate, decay) of an online level's inner and outer matrices, each [L, 1, 1]."""
-    levels = [block.levels[model.config.online_levels[index]] for block in model.blocks]
-    rates = torch.stack([level.log_rate for level in levels]).exp()[..., None, None]
-    decays = torch.sigmoid(torch.stack([level.decay_logit for level in levels]))[..., None, None]
-    return (rates[:, 0], decays[:, 0]), (rates[:, 1], decays[:, 1])

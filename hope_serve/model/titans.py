@@ -7,12 +7,14 @@ import math
 import torch
 import torch.nn.functional as F
 from hope_kernels.layout import LinearWeights, MlpWeights
+from hope_kernels.mlp_state import knows_rule
 from torch import Tensor, nn
 
-from hope_serve.model.carry import Mixer
 from hope_serve.model.config import HopeConfig
+from hope_serve.model.mixers import LinearMemory, Mixer, MlpMemory, SeparateMemories, split_heads
+from hope_serve.model.state import CONV_TAIL, LayerState
 
-CONV_WIDTH = 4
+CONV_WIDTH = CONV_TAIL + 1
 # sigmoid(6) = .9975: a chunk must not begin by wiping what the last one wrote.
 ALPHA_BIAS = 6.0
 
@@ -63,8 +65,26 @@ class Titans(nn.Module):
             gate_bias=self.gate_bias,
         )
 
-    def forward(self, x: Tensor, mixer: Mixer) -> Tensor:
-        """x [..., d] to [..., d]; ``mixer`` holds this layer's memories and moves them."""
-        u = F.silu(mixer.convolve(x, self.conv))
-        out: Tensor = self.output(mixer.mix(self.input(u), self.query(u), self.weights(), self.rule))
-        return out
+    def mixer(self) -> Mixer:
+        """The layer's memories, by the kind that its rule asks for."""
+        weights = self.weights()
+        if isinstance(weights, LinearWeights) and self.rule.retain_delta:
+            return LinearMemory(weights=weights, rule=self.rule)
+        if isinstance(weights, MlpWeights) and knows_rule(self.rule):
+            return MlpMemory(weights=weights, rule=self.rule)
+        return SeparateMemories(weights=weights, rule=self.rule)
+
+    def fresh_state(self, batch: int) -> LayerState:
+        """The state of ``batch`` sequences before their first token."""
+        tail = self.conv.new_zeros(batch, CONV_TAIL, self.config.hidden_size)
+        return LayerState(tail=tail, clocks=self.mixer().fresh(batch))
+
+    def forward(self, x: Tensor, state: LayerState, *, consumed: int) -> tuple[Tensor, LayerState]:
+        """x [B, T, d] of sequences that have ``consumed`` tokens behind them, to [B, T, d] and the state after it."""
+        mixer = self.mixer()
+        joined = torch.cat([state.tail, x], 1)
+        u = F.silu(sum(joined[:, i : i + x.shape[1]] * self.conv[:, i] for i in range(CONV_WIDTH)))
+        keys, queries = (split_heads(z, mixer.num_heads).transpose(1, 2) for z in (self.input(u), self.query(u)))
+        mixed, clocks = mixer.chunk(keys, queries, state.clocks, consumed=consumed)
+        out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        return out, LayerState(tail=joined[:, -CONV_TAIL:], clocks=clocks)

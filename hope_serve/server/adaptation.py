@@ -17,14 +17,14 @@ from hope_serve.server.prompts import Prompts, payload_digest
 from hope_serve.wire.adaptation import read_adapt, write_adapted
 
 if TYPE_CHECKING:
-    from hope_serve.engine import Engine
+    from hope_serve.service import Service
 
 
 class AdaptationService(AdaptationServiceServicer):
     """Adapt."""
 
-    def __init__(self, engine: Engine, prompts: Prompts) -> None:
-        self._engine = engine
+    def __init__(self, service: Service, prompts: Prompts) -> None:
+        self._service = service
         self._prompts = prompts
 
     async def Adapt(
@@ -44,4 +44,4 @@ class AdaptationService(AdaptationServiceServicer):
             source=call.source,
             deadline=deadline_of(context),
         )
-        return write_adapted(await self._engine.adapt(lesson))
+        return write_adapted(await self._service.adapt(lesson))

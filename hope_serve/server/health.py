@@ -17,7 +17,7 @@ from hope_serve.memory.store import MemoryStore
 from hope_serve.server.admission import Admission
 
 if TYPE_CHECKING:
-    from hope_serve.engine import Engine
+    from hope_serve.service import Service
 
 ALIVE = ""
 PULSE_SECONDS = 0.5
@@ -29,9 +29,9 @@ class Health:
     """Keeps the health service's answers true while the server runs."""
 
     def __init__(
-        self, engine: Engine, admission: Admission, services: Sequence[str], *, liveness_seconds: float
+        self, service: Service, admission: Admission, services: Sequence[str], *, liveness_seconds: float
     ) -> None:
-        self._engine = engine
+        self._service = service
         self._admission = admission
         self._services = services
         self._limit = liveness_seconds
@@ -52,8 +52,8 @@ class Health:
 
     async def refresh(self) -> None:
         """Make the answers true now."""
-        alive = self._engine.seconds_since_step() <= self._limit
-        ready = alive and self._engine.ready and not self._admission.draining
+        alive = self._service.seconds_since_step() <= self._limit
+        ready = alive and self._service.ready and not self._admission.draining
         await self._servicer.set(ALIVE, _status(alive))
         for service in self._services:
             await self._servicer.set(service, _status(ready))

@@ -26,7 +26,7 @@ from hope_serve.wire.calls import GenerateCall
 from hope_serve.wire.content import read_content
 
 if TYPE_CHECKING:
-    from hope_serve.engine import Engine
+    from hope_serve.service import Service
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -34,8 +34,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class InferenceService(InferenceServiceServicer):
     """Generate, GenerateStream, Score, Tokenize, Detokenize, GetModel."""
 
-    def __init__(self, engine: Engine, prompts: Prompts, learner: Learner) -> None:
-        self._engine = engine
+    def __init__(self, service: Service, prompts: Prompts, learner: Learner) -> None:
+        self._service = service
         self._prompts = prompts
         self._learner = learner
 
@@ -68,7 +68,7 @@ class InferenceService(InferenceServiceServicer):
             memory=call.memory,
             deadline=deadline_of(context),
         )
-        return score.write_scores(await self._engine.score(weighed))
+        return score.write_scores(await self._service.score(weighed))
 
     async def Tokenize(
         self, request: inference_pb2.TokenizeRequest, _context: Context
@@ -88,14 +88,14 @@ class InferenceService(InferenceServiceServicer):
         self, _request: inference_pb2.GetModelRequest, _context: Context
     ) -> inference_pb2.GetModelResponse:
         """Describes the served model."""
-        return score.write_model(self._engine.info)
+        return score.write_model(self._service.info)
 
     async def _events(self, call: GenerateCall, deadline: float) -> AsyncGenerator[GenerateEvent]:
         call = call if call.request_id else replace(call, request_id=uuid4().hex)
-        request = await self._engine_request(call, deadline)
+        request = await self._service_request(call, deadline)
         async with (
             Exchange(call, self._prompts, self._learner) as exchange,
-            aclosing(self._engine.generate(request)) as events,
+            aclosing(self._service.generate(request)) as events,
         ):
             async for event in events:
                 await exchange.note(event)

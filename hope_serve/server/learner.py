@@ -10,7 +10,7 @@ from hope_serve.api import AdaptRequest
 from hope_serve.errors import Exhausted, HopeError, Unavailable
 
 if TYPE_CHECKING:
-    from hope_serve.engine import Engine
+    from hope_serve.service import Service
 
 MAX_ATTEMPTS = 8
 MAX_PAUSE_SECONDS = 10.0
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class Learner:
     """Runs adaptations that no caller waits for. Their outcome shows in ListVersions, the log and the metrics."""
 
-    def __init__(self, engine: Engine, *, limit: int) -> None:
-        self._engine = engine
+    def __init__(self, service: Service, *, limit: int) -> None:
+        self._service = service
         self._limit = limit
         self._reserved = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,7 +66,7 @@ class Learner:
         """Adapt; the request id makes every repetition safe."""
         for attempt in range(MAX_ATTEMPTS):
             try:
-                await self._engine.adapt(request)
+                await self._service.adapt(request)
             except (Exhausted, Unavailable) as error:
                 if attempt == MAX_ATTEMPTS - 1:
                     raise

@@ -32,7 +32,7 @@ from hope_serve.wire import memory
 from hope_serve.wire.calls import ProbeCall
 
 if TYPE_CHECKING:
-    from hope_serve.engine import Engine
+    from hope_serve.service import Service
 
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 100
@@ -44,9 +44,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class MemoryService(MemoryServiceServicer):
     """Everything about memories but teaching and reading them."""
 
-    def __init__(self, engine: Engine, prompts: Prompts) -> None:
-        self._engine = engine
-        self._memories = engine.memories
+    def __init__(self, service: Service, prompts: Prompts) -> None:
+        self._service = service
+        self._memories = service.memories
         self._prompts = prompts
 
     async def GetMemory(self, request: memory_pb2.GetMemoryRequest, _context: Context) -> memory_pb2.GetMemoryResponse:
@@ -93,7 +93,7 @@ class MemoryService(MemoryServiceServicer):
         check_name("target_user_id", request.target_user_id, MAX_USER_ID)
         if request.target_user_id == request.user_id:
             raise InvalidRequest("target_user_id", f"{request.user_id!r} is the source as well; name another user")
-        version = await self._engine.copies.fork(
+        version = await self._service.copies.fork(
             owner_of(request.user_id),
             owner_of(request.target_user_id),
             version=_optional(request, "version"),
@@ -112,14 +112,14 @@ class MemoryService(MemoryServiceServicer):
             versions=tuple(call.versions),
             deadline=deadline_of(context),
         )
-        return memory.write_evaluations(await self._engine.evaluate(evaluation))
+        return memory.write_evaluations(await self._service.evaluate(evaluation))
 
     async def ExportMemory(
         self, request: memory_pb2.ExportMemoryRequest, _context: Context
     ) -> AsyncIterator[memory_pb2.ExportMemoryResponse]:
         """Sends one version of a memory as a sealed file, piece by piece."""
         passphrase = _passphrase(request)
-        pieces = self._engine.copies.export(
+        pieces = self._service.copies.export(
             owner_of(request.user_id), version=_optional(request, "version"), passphrase=passphrase
         )
         async for piece in pieces:
@@ -134,7 +134,7 @@ class MemoryService(MemoryServiceServicer):
             raise InvalidRequest("start", "the first message does not set it; say whose the file is, then send it")
         start = first.start
         check_name("start.request_id", start.request_id, MAX_REQUEST_ID)
-        version = await self._engine.copies.take_in(
+        version = await self._service.copies.take_in(
             owner_of(start.user_id), _contents(requests), request_id=start.request_id, passphrase=_passphrase(start)
         )
         return memory_pb2.ImportMemoryResponse(version=version)

@@ -16,13 +16,14 @@ import uvloop
 
 import hope_serve
 from hope_serve.config import Config, ConfigError, memory_key_secret, parse_address
-from hope_serve.engine import Engine
+from hope_serve.engine import NativeEngine, native_codec
 from hope_serve.metrics import Metrics, MetricsServer
 from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
 from hope_serve.server.measured_store import measured
 from hope_serve.server.server import HopeServer
 from hope_serve.server.stores import opened_store
 from hope_serve.server.upkeep import upkeep_job
+from hope_serve.service import Service
 from hope_serve.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Running:
     """A server that takes calls."""
 
     server: HopeServer
-    engine: Engine
+    service: Service
     port: int
     metrics_port: int
 
@@ -47,7 +48,7 @@ class Running:
         except TimeoutError:
             log.warning("after drain_seconds %g some calls had not ended; they are cut off", seconds)
             return False
-        await self.engine.drain(0)
+        await self.service.drain(0)
         return True
 
 
@@ -65,21 +66,25 @@ def run(config: Config, announce: Callable[[Running], None]) -> None:
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Running]:
     """A server, from checkpoint to ports; leaving closes everything, in the opposite order."""
-    checkpoint = await asyncio.to_thread(load_checkpoint, config.model.checkpoint, device=_device(config.model.device))
-    metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config))
+    device = _device(config.model.device)
+    checkpoint = await asyncio.to_thread(load_checkpoint, config.model.checkpoint)
+    metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config, device))
     async with AsyncExitStack() as closing:
         sealed = await closing.enter_async_context(opened_store(config.memory, secret=memory_key_secret()))
         store = measured(sealed, metrics)
-        engine = Engine(checkpoint, store, config.engine, metrics)
-        closing.push_async_callback(engine.close)
-        await engine.start()
+        tokenizer = Tokenizer.load(checkpoint.tokenizer_path)
+        engine = NativeEngine(checkpoint, config.engine, metrics, device=device)
+        codec = native_codec(checkpoint, config.engine, device=device)
+        service = Service(engine, codec, tokenizer, store, config.engine, metrics)
+        closing.push_async_callback(service.close)
+        await service.start()
         metrics_server = _metrics_server(config.server.metrics_listen, metrics)
         closing.push_async_callback(asyncio.to_thread, metrics_server.close)
-        server = HopeServer(config.server, engine, Tokenizer.load(checkpoint.tokenizer_path), metrics)
+        server = HopeServer(config.server, service, tokenizer, metrics)
         closing.push_async_callback(server.close)
         port = await server.start(store)
         await closing.enter_async_context(upkeep_job(sealed.upkeep, config.memory))
-        yield Running(server=server, engine=engine, port=port, metrics_port=metrics_server.port)
+        yield Running(server=server, service=service, port=port, metrics_port=metrics_server.port)
 
 
 async def _serve(config: Config, announce: Callable[[Running], None]) -> None:
@@ -122,10 +127,10 @@ def _build_labels() -> dict[str, str]:
     return {"version": hope_serve.__version__, "python": platform.python_version(), "torch": torch.__version__}
 
 
-def _model_labels(checkpoint: Checkpoint, config: Config) -> dict[str, str]:
+def _model_labels(checkpoint: Checkpoint, config: Config, device: str) -> dict[str, str]:
     return {
         "name": checkpoint.config.name,
         "fingerprint": checkpoint.fingerprint,
-        "device": str(checkpoint.model.embedding.device),
+        "device": device,
         "deterministic": str(config.engine.deterministic).lower(),
     }

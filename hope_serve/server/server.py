@@ -26,7 +26,7 @@ from hope_serve.server.reflection import enable_reflection
 from hope_serve.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from hope_serve.engine import Engine
+    from hope_serve.service import Service
 
 SERVICES = tuple(
     service.full_name
@@ -41,19 +41,19 @@ CLOSE_SECONDS = 0.5
 class HopeServer:
     """Everything between the port and the engine. The engine, the store and their order of closing are the caller's."""
 
-    def __init__(self, config: ServerConfig, engine: Engine, tokenizer: Tokenizer, metrics: Metrics) -> None:
+    def __init__(self, config: ServerConfig, service: Service, tokenizer: Tokenizer, metrics: Metrics) -> None:
         self._config = config
-        self._engine = engine
+        self._service = service
         self._pulse: asyncio.Task[None] | None = None
         self._admission = Admission(config.max_concurrent_calls)
-        self._learner = Learner(engine, limit=config.max_background_learning)
+        self._learner = Learner(service, limit=config.max_background_learning)
         interceptor = CallInterceptor(self._admission, metrics, write_timeout_seconds=config.write_timeout_seconds)
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
-        prompts = Prompts(tokenizer, engine.info)
-        add_InferenceServiceServicer_to_server(InferenceService(engine, prompts, self._learner), self._server)
-        add_AdaptationServiceServicer_to_server(AdaptationService(engine, prompts), self._server)
-        add_MemoryServiceServicer_to_server(MemoryService(engine, prompts), self._server)
-        self._health = Health(engine, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
+        prompts = Prompts(tokenizer, service.info)
+        add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner), self._server)
+        add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts), self._server)
+        add_MemoryServiceServicer_to_server(MemoryService(service, prompts), self._server)
+        self._health = Health(service, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
         self._health.join(self._server)
         if config.reflection:
             enable_reflection((*SERVICES, "grpc.health.v1.Health"), self._server)

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hope_serve.model.cms_state import Cadence, CmsState
+from hope_serve.model.cadence import Cadence
+from hope_serve.model.cms_state import CmsState
 from hope_serve.model.hope import Deltas, HopeModel
-from hope_serve.model.learn import accumulate, fire, read_deltas, segment_gradient
+from hope_serve.model.learn import accumulate, fire, level_rules, read_deltas, segment_gradient
 from hope_serve.training.config import LossConfig
 from hope_serve.training.episodes import Episodes, Plan
 
@@ -26,7 +27,7 @@ class Taught:
 def teach(model: HopeModel, plan: Plan, episodes: Episodes, *, create_graph: bool) -> Taught:
     """Run the stages of ``plan`` one after the other, each in a fresh context, exactly as the server adapts."""
     batch = episodes.questions.shape[0]
-    cms = CmsState.fresh(model, batch)
+    cms, rules = CmsState.fresh(model, batch), level_rules(model)
     told: list[Tensor] = []
     is_open = False
     for stage, tokens, mask in zip(plan.stages, episodes.stages, episodes.masks, strict=True):
@@ -45,13 +46,13 @@ def teach(model: HopeModel, plan: Plan, episodes: Episodes, *, create_graph: boo
             )
             cms = accumulate(cms, segment.gradients)
             if fires:
-                cms = fire(model, cms, tuple(True for _ in cms.levels))
+                cms = fire(rules, cms, tuple(True for _ in cms.levels))
             if stage.facts:
                 told.append((segment.nll * mask[:, span]).sum() / mask[:, span].sum())
             state, at, is_open = segment.state, at + length, not fires
     # Every level's chunk is open or closed together here: one token past a boundary stands for "open".
     cadence = Cadence(chunk_sizes=(2,) * len(cms.levels), tokens=int(is_open))
-    return Taught(deltas=read_deltas(model, cms, cadence), nll=torch.stack(told).mean())
+    return Taught(deltas=read_deltas(rules, cms, cadence), nll=torch.stack(told).mean())
 
 
 def ask(model: HopeModel, questions: Tensor, deltas: Deltas | None) -> Tensor:

@@ -7,9 +7,10 @@ import torch
 from support.model_oracle import ModelOracle
 from support.tiny_model import tiny_config, tiny_model
 
-from hope_serve.model.cms_state import Cadence, CmsState
+from hope_serve.model.cadence import Cadence
+from hope_serve.model.cms_state import CmsState
 from hope_serve.model.config import TitansConfig
-from hope_serve.model.learn import read_deltas
+from hope_serve.model.learn import level_rules, read_deltas
 
 EXACT = 1e-10  # fp64 through two layers
 SPLITS = ((45,), (1,) * 45, (1, 6, 2, 9, 8, 16, 3), (8, 8, 29))
@@ -43,7 +44,7 @@ def taught(model, batch: int = 2):
     """Random deltas of a plausible size."""
     torch.manual_seed(5)
     cms = CmsState.fresh(model, batch).map(lambda t: torch.randn_like(t) * 0.2)
-    return cms, read_deltas(model, cms, Cadence(chunk_sizes=(16, 32), tokens=5))
+    return cms, read_deltas(level_rules(model), cms, Cadence(chunk_sizes=(16, 32), tokens=5))
 
 
 def run(model, tokens, split, deltas=None):

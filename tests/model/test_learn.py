@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from support.tiny_model import tiny_config, tiny_model
 
 from hope_serve.model.cms import Delta
-from hope_serve.model.cms_state import Cadence, CmsState
+from hope_serve.model.cadence import Cadence
+from hope_serve.model.cms_state import CmsState
 from hope_serve.model.config import LevelConfig
-from hope_serve.model.learn import accumulate, fire, read_deltas, segment_gradient
+from hope_serve.model.learn import accumulate, fire, level_rules, read_deltas, segment_gradient
 
 EXACT = 1e-12
 BOTH_FORMS = pytest.mark.parametrize("form", ["subspace", "full"])
@@ -116,7 +117,7 @@ def test_levels_fire_on_tokens_not_on_calls():
 def test_fired_level_follows_its_rule_and_opens_an_empty_chunk():
     model = make_model()
     cms = random_cms(model)
-    after = fire(model, cms, (True, False))
+    after = fire(level_rules(model), cms, (True, False))
     rate = torch.stack([b.levels[0].log_rate.exp() for b in model.blocks])[:, :, None, None]
     decay = torch.stack([b.levels[0].decay_logit.sigmoid() for b in model.blocks])[:, :, None, None]
     for side in range(2):
@@ -130,10 +131,10 @@ def test_open_chunk_reads_as_if_it_ended_here_and_goes_on_collecting():
     model = make_model()
     cms = random_cms(model)
     open_cadence, closed = Cadence(chunk_sizes=(16, 32), tokens=20), Cadence(chunk_sizes=(16, 32), tokens=32)
-    fired = fire(model, cms, (True, True))
-    for read, level in zip(read_deltas(model, cms, open_cadence), fired.levels, strict=True):
+    fired = fire(level_rules(model), cms, (True, True))
+    for read, level in zip(read_deltas(level_rules(model), cms, open_cadence), fired.levels, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(read, level.delta, strict=True))
-    for read, level in zip(read_deltas(model, cms, closed), cms.levels, strict=True):
+    for read, level in zip(read_deltas(level_rules(model), cms, closed), cms.levels, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(read, level.delta, strict=True))
 
 
@@ -144,7 +145,7 @@ def test_rate_of_zero_is_the_base_model_bit_for_bit():
             level.log_rate.fill_(-torch.inf)
     text, cms = rows(model), CmsState.fresh(model, 2)
     segment = segment_gradient(model, text[:, :-1], text[:, 1:], model.fresh_state(2), deltas_of(cms))
-    cms = fire(model, accumulate(cms, segment.gradients), (True, True))
+    cms = fire(level_rules(model), accumulate(cms, segment.gradients), (True, True))
     base, _ = model(text, model.fresh_state(2))
     taught, _ = model(text, model.fresh_state(2), deltas=deltas_of(cms))
     assert torch.equal(base, taught)
@@ -166,7 +167,7 @@ def test_what_was_learned_lowers_the_loss_in_a_fresh_context(form):
     text, cms = rows(model, 33, batch=1), CmsState.fresh(model, 1)
     for _ in range(8):
         segment = segment_gradient(model, text[:, :-1], text[:, 1:], model.fresh_state(1), deltas_of(cms))
-        cms = fire(model, accumulate(cms, segment.gradients), (True, True))
+        cms = fire(level_rules(model), accumulate(cms, segment.gradients), (True, True))
     base = segment_gradient(model, text[:, :-1], text[:, 1:], model.fresh_state(1), deltas_of(CmsState.fresh(model, 1)))
     taught = segment_gradient(model, text[:, :-1], text[:, 1:], model.fresh_state(1), deltas_of(cms))
     assert taught.nll.mean() < base.nll.mean() - 0.1
@@ -178,7 +179,7 @@ def test_outer_gradient_reaches_every_parameter_through_the_update():
     segment = segment_gradient(
         model, text[:, :-1], text[:, 1:], model.fresh_state(2), deltas_of(cms), create_graph=True
     )
-    taught = fire(model, accumulate(cms, segment.gradients), (True, True))
+    taught = fire(level_rules(model), accumulate(cms, segment.gradients), (True, True))
     hidden, _ = model(text, model.fresh_state(2), deltas=deltas_of(taught))
     F.cross_entropy(model.logits(hidden[:, :-1]).flatten(0, 1), text[:, 1:].flatten()).backward()
     for name, parameter in model.named_parameters():

@@ -10,7 +10,8 @@ from support.tiny_model import tiny_model
 
 from hope_serve.config import BUNDLED_CHECKPOINT
 from hope_serve.model.checkpoint import load_checkpoint
-from hope_serve.model.cms_state import Cadence, CmsState
+from hope_serve.model.cadence import Cadence
+from hope_serve.model.cms_state import CmsState
 from hope_serve.model.config import LevelConfig, TitansConfig
 from hope_serve.model.learn import advance, read_deltas, segment_gradient
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
 from hope_serve.api import Owner
-from hope_serve.engine.memories import Memories
 from hope_serve.memory.store import Committed, Duplicate
 from hope_serve.memory.transfer import export_memory, fork_memory, import_memory
 from hope_serve.metrics import Metrics
+from hope_serve.service.warm import Memories
 
 IMPORT_MARGIN = 2
 """A file may hold this many times a memory's bytes: the tensors' own limit is their shapes, checked afterwards."""

@@ -9,7 +9,7 @@ from hope_serve.api import Delta, Ended, GenerateEvent
 from hope_serve.metrics import Metrics
 
 
-class Watch:
+class Latency:
     """Times one generation, from when its memory was restored.
 
     Args:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 
 import pytest
+from support.running_service import running_service
 from support.tiny_model import write_tiny_checkpoint
 
-from hope_serve.config import EngineConfig
-from hope_serve.engine import Engine
 from hope_serve.memory.url import make_store
-from hope_serve.metrics import Metrics
 from hope_serve.model.checkpoint import load_checkpoint
 
 
@@ -24,15 +22,13 @@ def open_engine(checkpoint, tmp_path):
     """``async with open_engine(**engine options) as engine``; all of one test share one store."""
 
     @asynccontextmanager
-    async def opened(*, url: str = f"sqlite://{tmp_path}/memory.db", metrics=None, model=checkpoint, **options):
+    async def opened(*, url: str = f"sqlite://{tmp_path}/memory.db", model=checkpoint, **options):
         store = make_store(url)
         await store.open()
-        engine = Engine(model, store, EngineConfig(**options), metrics or Metrics())
-        await engine.start()
         try:
-            yield engine
+            async with running_service(model, store, **options) as service:
+                yield service
         finally:
-            await engine.close()
             await store.close()
 
     return opened

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hope_serve.api import GenerateRequest, MemoryChoice, Owner
-from hope_serve.engine.memories import Memories
-from hope_serve.engine.sequence import Sequence
+from hope_serve.api.engine import Carried
 from hope_serve.errors import VersionConflict
 from hope_serve.memory.store import StoredSession
-from hope_serve.model.state import SequenceState
+from hope_serve.service.warm import Memories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +18,7 @@ class Conversation:
     """Where a conversation stands before a turn.
 
     Attributes:
-        state: None before the first turn.
-        consumed: tokens that the state has seen.
-        unfed: the last turn's last token, generated but not yet seen by the model.
+        carried: None before the first turn.
         memory_version: the version the conversation reads; 0 is the plain model.
         base_version: the store's head when the conversation began.
     """
@@ -28,9 +26,7 @@ class Conversation:
     owner: Owner
     session_id: str
     turn: int = 0
-    state: SequenceState | None = None
-    consumed: int = 0
-    unfed: int | None = None
+    carried: Carried[Any] | None = None
     memory_version: int = 0
     base_version: int = 0
 
@@ -54,7 +50,7 @@ class Conversations:
         self._active: set[tuple[Owner, str]] = set()
 
     async def begin(self, request: GenerateRequest, owner: Owner) -> Conversation:
-        """Where the conversation stands; ``finish`` or ``abandon`` must follow.
+        """Where the conversation stands; ``leave`` must follow.
 
         Raises:
             VersionConflict: another turn of it is under way.
@@ -78,20 +74,17 @@ class Conversations:
             self._active.discard(key)
             raise
 
-    async def finish(self, conversation: Conversation, sequence: Sequence, memory_version: int) -> None:
+    async def finish(self, conversation: Conversation, carried: Carried[Any], memory_version: int) -> None:
         """Keep the state at the end of a turn.
 
         Raises:
             VersionConflict: another server finished a turn meanwhile.
         """
-        assert sequence.final_state is not None
-        counters = {
-            "consumed": sequence.consumed,
-            "unfed": sequence.tokens[-1],
-            "memory_version": memory_version,
-        }
+        counters = {"consumed": carried.consumed, "memory_version": memory_version}
+        if carried.unfed is not None:
+            counters["unfed"] = carried.unfed
         codec = self._memories.codec
-        snapshot = await asyncio.to_thread(codec.session_to_snapshot, sequence.final_state, counters)
+        snapshot = await asyncio.to_thread(codec.of_session, carried.state, counters)
         session = StoredSession(turn=conversation.turn + 1, base_version=conversation.base_version, snapshot=snapshot)
         await self._memories.store.save_session(
             conversation.owner, conversation.session_id, session, ttl_seconds=self._ttl
@@ -107,9 +100,11 @@ class Conversations:
             owner=owner,
             session_id=session_id,
             turn=stored.turn,
-            state=self._memories.codec.session_from_snapshot(stored.snapshot),
-            consumed=int(counters["consumed"]),
-            unfed=int(counters["unfed"]),
+            carried=Carried(
+                state=self._memories.codec.session(stored.snapshot),
+                consumed=int(counters["consumed"]),
+                unfed=int(counters["unfed"]) if "unfed" in counters else None,
+            ),
             memory_version=int(counters["memory_version"]),
             base_version=stored.base_version,
         )

@@ -1,4 +1,4 @@
-"""Users' memories as the engine holds them: warm ones in RAM, the truth in the store."""
+"""Users' memories as a pod holds them: warm ones in RAM, the truth in the store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hope_serve.api import (
     ErasureReceipt,
@@ -19,13 +20,11 @@ from hope_serve.api import (
     VersionReport,
     Warmed,
 )
-from hope_serve.engine.adapter import Learned, level_reports
-from hope_serve.engine.tensors import TensorCodec
 from hope_serve.errors import HopeError, NotFound, Unavailable
 from hope_serve.memory.snapshot import Counter, TensorDigest, digest_tensor
 from hope_serve.memory.store import Committed, Head, MemoryStore, StoredMemory
 from hope_serve.metrics import Metrics
-from hope_serve.model.hope import Deltas, HopeModel
+from hope_serve.service.codec import Codec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +33,15 @@ class Warm:
 
     Args:
         mark: as ``Head.mark``.
-        learned: packed, see ``TensorCodec.packed``.
+        learned: everything it is made of.
+        reads: what generation reads of it.
         tier: where it was found.
     """
 
     version: int
     mark: str
-    learned: Learned
-    deltas: Deltas
+    learned: Any
+    reads: Any
     counters: dict[str, Counter]
     digests: dict[str, TensorDigest]
     tier: str = "host"
@@ -56,15 +56,14 @@ class Memories:
 
     def __init__(
         self,
-        model: HopeModel,
         fingerprint: str,
         store: MemoryStore,
-        codec: TensorCodec,
+        codec: Codec,
         metrics: Metrics,
         *,
         warm_bytes: int,
     ) -> None:
-        self._model, self._fingerprint = model, fingerprint
+        self._fingerprint = fingerprint
         self.store, self.codec, self._metrics = store, codec, metrics
         self._max_warm = max(1, warm_bytes // max(1, codec.warm_bytes))
         self._warm: OrderedDict[Owner, Warm] = OrderedDict()
@@ -213,12 +212,12 @@ class Memories:
 
     def _restore(self, stored: StoredMemory) -> Warm:
         """A stored version, ready to run."""
-        learned = self.codec.memory_from_snapshot(stored.snapshot)
+        learned = self.codec.memory(stored.snapshot)
         return Warm(
             version=stored.version,
             mark=stored.mark,
-            learned=self.codec.packed(learned),
-            deltas=learned.read(self._model),
+            learned=learned,
+            reads=learned.reads(),
             counters=dict(stored.snapshot.counters),
             digests={name: digest_tensor(t) for name, t in stored.snapshot.tensors.items()},
             tier="store",
@@ -228,12 +227,12 @@ class Memories:
         """A version's size, age, sources and levels (None: the current one)."""
         about = await self.store.describe(owner, version)
         stored = await self.store.load(owner, fingerprint=self._fingerprint, version=about.version)
-        learned = await asyncio.to_thread(self.codec.memory_from_snapshot, stored.snapshot)
+        learned = await asyncio.to_thread(self.codec.memory, stored.snapshot)
         return MemoryReport(
             version=about.version,
             num_bytes=about.num_bytes,
             tokens_learned=learned.cadence.tokens,
-            levels=await asyncio.to_thread(level_reports, self._model, learned),
+            levels=await asyncio.to_thread(self.codec.levels, learned),
             state_digest=about.state_digest,
             sources=about.sources,
             updated_at=about.about.created_at,

@@ -5,41 +5,26 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
-from hope_serve.api import AdaptMetrics, AdaptMode, AdaptRequest, AdaptResult, Timings
-from hope_serve.engine.adapter import Learned, Lesson
-from hope_serve.engine.memories import Memories, Warm
-from hope_serve.engine.sequence import Sequence
+from hope_serve.api import AdaptMetrics, AdaptMode, AdaptRequest, AdaptResult
+from hope_serve.api.engine import Engine, LearnTask, Taught
 from hope_serve.errors import DeadlineExceeded, FailedPrecondition, HopeError, VersionConflict
 from hope_serve.memory.snapshot import Counter, Snapshot, combine_digests, digest_tensor
 from hope_serve.memory.store import Commit, Committed, Conflict, Duplicate, Gone, Head
 from hope_serve.metrics import Metrics
-from hope_serve.model.hope import HopeModel
-
-Run = Callable[[Lesson, AdaptRequest], Awaitable[Sequence]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Taught:
-    """A finished lesson: the memory it leads to, and what is to be said of it."""
-
-    learned: Learned
-    metrics: AdaptMetrics
-    timings: Timings
-
+from hope_serve.service.warm import Memories, Warm
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
-    """Carries out adaptations. ``run`` takes a lesson through the engine's thread."""
+    """Carries out adaptations."""
 
-    model: HopeModel
+    engine: Engine[Any, Any, Any]
     memories: Memories
     metrics: Metrics
-    run: Run
 
     async def adapt(self, request: AdaptRequest) -> AdaptResult:
         """Learn a document exactly once.
@@ -85,20 +70,20 @@ class Adaptation:
                 self.metrics.commit_conflicts_total().inc()
                 self.memories.forget(request.owner)
 
-    async def _teach(self, request: AdaptRequest, base: Warm | None) -> _Taught:
-        codec = self.memories.codec
-        before = codec.unpacked(base.learned) if base else codec.blank()
-        lesson = Lesson(self.model, request.tokens, before, request.options, self.memories.codec.rounded)
-        sequence = await self.run(lesson, request)
-        metrics = await asyncio.to_thread(lesson.metrics)
-        timings = Timings(
-            queue_seconds=sequence.started_at - sequence.submitted_at,
-            prefill_seconds=sequence.finished_at - sequence.started_at,
+    async def _teach(self, request: AdaptRequest, base: Warm | None) -> Taught[Any]:
+        before = base.learned if base else self.memories.codec.blank()
+        return await self.engine.learn(
+            LearnTask(
+                tokens=request.tokens,
+                before=before,
+                options=request.options,
+                deadline=request.deadline,
+                tenant=request.owner.tenant,
+            )
         )
-        return _Taught(learned=lesson.after, metrics=metrics, timings=timings)
 
     async def _commit(
-        self, request: AdaptRequest, head: Head, base: Warm | None, taught: _Taught
+        self, request: AdaptRequest, head: Head, base: Warm | None, taught: Taught[Any]
     ) -> AdaptResult | None:
         """Write the new version; None when another writer was first."""
         warm, snapshot, unmoved = await asyncio.to_thread(self._next_version, head.version + 1, base, taught.learned)
@@ -131,23 +116,23 @@ class Adaptation:
                     reason="MEMORY_ERASED",
                 )
 
-    def _next_version(self, version: int, base: Warm | None, learned: Learned) -> tuple[Warm, Snapshot, frozenset[str]]:
+    def _next_version(self, version: int, base: Warm | None, learned: Any) -> tuple[Warm, Snapshot, frozenset[str]]:
         """The memory as it will be kept, the snapshot to commit, and the tensors that need no writing."""
         counters: dict[str, Counter] = {"adapts": int(base.counters.get("adapts", 0)) + 1 if base else 1}
         codec = self.memories.codec
-        snapshot, unmoved = codec.memory_to_snapshot(learned, base.learned if base else None, counters)
+        snapshot, unmoved = codec.of_memory(learned, base.learned if base else None, counters)
         kept = {name: digest for name, digest in base.digests.items() if name in unmoved} if base else {}
         warm = Warm(
             version=version,
             mark="",
-            learned=codec.packed(learned),
-            deltas=learned.read(self.model),
+            learned=learned,
+            reads=learned.reads(),
             counters=dict(snapshot.counters),
             digests=kept | {name: digest_tensor(t) for name, t in snapshot.tensors.items()},
         )
         return warm, snapshot, unmoved
 
-    def _result(self, version: int, head: Head, digest: str, taught: _Taught, *, skip_reason: str = "") -> AdaptResult:
+    def _result(self, version: int, head: Head, digest: str, taught: Taught[Any], *, skip_reason: str = "") -> AdaptResult:
         return AdaptResult(
             version=version,
             base_version=head.version if head.exists else 0,
@@ -163,11 +148,9 @@ class Adaptation:
         first = msgspec.json.decode(found.result, type=AdaptResult)
         return replace(first, duplicate=True)
 
-    def _count_updates(self, base: Warm | None, learned: Learned) -> None:
-        before = base.learned.cadence.updates() if base else (0,) * len(learned.cadence.chunk_sizes)
-        counts = zip(self.model.config.online_levels, learned.cadence.updates(), before, strict=True)
-        for level, updates, earlier in counts:
-            self.metrics.memory_updates_total(level=str(level)).inc(updates - earlier)
+    def _count_updates(self, base: Warm | None, learned: Any) -> None:
+        for level, count in self.memories.codec.updates(learned, base.learned if base else None).items():
+            self.metrics.memory_updates_total(level=str(level)).inc(count)
 
     def _observe(self, request: AdaptRequest, result: AdaptResult, seconds: float) -> None:
         metrics = self.metrics

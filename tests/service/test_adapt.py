@@ -11,8 +11,6 @@ from support.engine_calls import ANN, BOB, adapt, adapt_request, generate, ids
 from support.tiny_model import write_tiny_checkpoint
 
 from hope_serve.api import AdaptMode, Durability
-from hope_serve.config import EngineConfig
-from hope_serve.engine import Engine
 from hope_serve.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -21,12 +19,12 @@ from hope_serve.errors import (
     RequestIdReused,
     VersionConflict,
 )
-from hope_serve.memory.url import make_store
-from hope_serve.metrics import Metrics
 from hope_serve.model.checkpoint import load_checkpoint
-from hope_serve.model.cms_state import Cadence, CmsState
+from hope_serve.metrics import Metrics
+from hope_serve.model.cadence import Cadence
+from hope_serve.model.cms_state import CmsState
 from hope_serve.model.config import LevelConfig
-from hope_serve.model.learn import accumulate, fire, read_deltas, segment_gradient
+from hope_serve.model.learn import accumulate, fire, level_rules, read_deltas, segment_gradient
 
 
 def taught_directly(model, *documents):
@@ -40,10 +38,10 @@ def taught_directly(model, *documents):
             deltas = tuple(level.delta for level in cms.levels)
             segment = segment_gradient(model, part[:, :-1], part[:, 1:], state, deltas, consumed=at)
             cms, cadence = accumulate(cms, segment.gradients), cadence.after(length)
-            cms = fire(model, cms, cadence.fired())
+            cms = fire(level_rules(model), cms, cadence.fired())
             state, at = segment.state, at + length
         cms = cms.map(lambda t: t.detach().half().float())
-    return read_deltas(model, cms, cadence)
+    return read_deltas(level_rules(model), cms, cadence)
 
 
 async def test_what_is_learned_is_the_models_own_learning(engine, checkpoint):
@@ -51,9 +49,12 @@ async def test_what_is_learned_is_the_models_own_learning(engine, checkpoint):
     await adapt(engine, first, request_id="a")
     await adapt(engine, second, request_id="b")
     warm = (await engine.memories.base(ANN))[1]
-    for ours, theirs in zip(warm.deltas, taught_directly(checkpoint.model, first, second), strict=True):
-        for a, b in zip(ours, theirs, strict=True):
-            assert torch.equal(a, b)
+    form = warm.learned.form
+    ours = form.reading(warm.reads)
+    for i, theirs in enumerate(taught_directly(checkpoint.model, first, second)):
+        for side in theirs._fields:
+            # Values are kept in fp16: where a product was summed in another order, the last bit may differ.
+            torch.testing.assert_close(ours[f"{i}.delta.{side}"], getattr(theirs, side)[0], rtol=2e-3, atol=1e-4)
 
 
 async def test_result_says_what_was_done(engine):
@@ -157,14 +158,10 @@ async def test_more_passes_learn_more(engine):
     assert thrice.metrics.nll_after < once.metrics.nll_after
 
 
-async def test_update_beyond_the_memorys_dtype_is_refused_and_nothing_changes(tmp_path):
+async def test_update_beyond_the_memorys_dtype_is_refused_and_nothing_changes(open_engine, tmp_path):
     levels = (LevelConfig(hidden_size=48, chunk_size=16, rank=4, learning_rate=1e6),)
     wild = load_checkpoint(write_tiny_checkpoint(tmp_path / "wild", levels=levels))
-    store = make_store(f"sqlite://{tmp_path}/memory.db")
-    await store.open()
-    engine = Engine(wild, store, EngineConfig(), Metrics())
-    await engine.start()
-    try:
+    async with open_engine(model=wild) as engine:
         await adapt(engine, ids(1, 20), learning_rate_scale=1e-6)
         for retry in range(2):
             with pytest.raises(FailedPrecondition, match="larger than float16 can hold") as refused:
@@ -172,27 +169,17 @@ async def test_update_beyond_the_memorys_dtype_is_refused_and_nothing_changes(tm
             assert refused.value.reason == "UPDATE_REFUSED"
         assert (await engine.memories.describe(ANN)).version == 1
         assert (await generate(engine, ids(1, 4), owner=ANN)).tokens
-    finally:
-        await engine.close()
-        await store.close()
 
 
 async def test_memory_of_another_model_is_refused_naming_both(engine, open_engine, tmp_path):
     await adapt(engine, ids(1, 20))
     other = load_checkpoint(write_tiny_checkpoint(tmp_path / "other", seed=5))
-    store = make_store(f"sqlite://{tmp_path}/memory.db")
-    await store.open()
-    stranger = Engine(other, store, EngineConfig(), Metrics())
-    await stranger.start()
-    try:
+    async with open_engine(model=other) as stranger:
         for call in (generate(stranger, ids(1, 4), owner=ANN), adapt(stranger, ids(2, 9), request_id="x")):
             with pytest.raises(FailedPrecondition) as refused:
                 await call
             assert other.fingerprint[:12] in str(refused.value)
             assert engine.info.fingerprint[:12] in str(refused.value)
-    finally:
-        await stranger.close()
-        await store.close()
     assert (await generate(engine, ids(1, 4), owner=ANN)).version == 1
 
 

@@ -1,0 +1,92 @@
+"""Decode on a CUDA device: one captured graph a bucket of sequences, from the tokens drawn last to those drawn next."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+
+import torch
+from hope_kernels.sample.op import sample
+from hope_kernels.sample.rows import Sampled
+from torch import Tensor
+
+from hope_serve.engine.pools import Pools
+from hope_serve.engine.sequence import Sequence
+from hope_serve.model.serving.batch import Batch
+from hope_serve.model.serving.model import ServedModel
+
+FEW = 16
+"""Up to so many sequences a step that fills no chunk has a graph of its own, without the kernels that commit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Graph:
+    """slots: [B] int32, filled anew before every replay; logits and sampled: what a replay leaves."""
+
+    graph: torch.cuda.CUDAGraph
+    slots: Tensor
+    logits: Tensor
+    sampled: Sampled
+
+
+class DecodeGraphs:
+    """Captures every graph when it is made, while nothing else touches the device."""
+
+    def __init__(self, model: ServedModel, pools: Pools) -> None:
+        self._model, self._pools = model, pools
+        self._buckets = buckets(pools.table.num_slots)
+        self._memory = torch.cuda.graph_pool_handle()
+        # Large ones first: what they have taken serves the small ones.
+        self._graphs = {
+            (count, fills_chunk): self._captured(count, fills_chunk=fills_chunk)
+            for count in reversed(self._buckets)
+            for fills_chunk in ((True, False) if count <= FEW else (True,))
+        }
+
+    def run(self, sequences: list[Sequence], *, fills_chunk: bool, num_top: int) -> Sampled:
+        """The next token of each; rows behind them are padding."""
+        count = self._buckets[bisect.bisect_left(self._buckets, len(sequences))]
+        captured = self._graphs[count, fills_chunk or count > FEW]
+        captured.slots.copy_(self._pools.slots_of(sequences, count), non_blocking=True)
+        captured.graph.replay()
+        return _with_top(captured, num_top) if num_top else captured.sampled
+
+    @torch.no_grad()
+    def _captured(self, count: int, *, fills_chunk: bool) -> _Graph:
+        slots = torch.zeros(count, dtype=torch.int32, device=self._model.device)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                self._step(slots, fills_chunk=fills_chunk)  # on padding alone: what is made on first use is made now
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+            logits, sampled = self._step(slots, fills_chunk=fills_chunk)
+        return _Graph(graph=graph, slots=slots, logits=logits, sampled=sampled)
+
+    def _step(self, slots: Tensor, *, fills_chunk: bool) -> tuple[Tensor, Sampled]:
+        pools = self._pools
+        batch = Batch(tokens=pools.last_token[slots], slots=slots, fills_chunk=fills_chunk)
+        logits = self._model.logits(self._model.run(batch, pools.state, pools.deltas))
+        sampled = sample(logits, slots, pools.sampling)
+        pools.last_token[slots] = sampled.token_B
+        return logits, sampled
+
+
+def buckets(num_slots: int) -> list[int]:
+    """Batch sizes with a graph of their own: powers of two, and the number of slots."""
+    sizes = [2**i for i in range(num_slots.bit_length()) if 2**i < num_slots]
+    return [*sizes, num_slots]
+
+
+def _with_top(captured: _Graph, num_top: int) -> Sampled:
+    best = torch.log_softmax(captured.logits, -1).topk(num_top)
+    done = captured.sampled
+    return Sampled(
+        token_B=done.token_B,
+        logprob_B=done.logprob_B,
+        top_ids_BN=best.indices,
+        top_logprobs_BN=best.values,
+        is_number_B=done.is_number_B,
+    )

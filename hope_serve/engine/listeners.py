@@ -1,0 +1,96 @@
+"""From the engine's thread to the event loop: who hears of a sequence there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from hope_serve.api import TokenLogprob
+from hope_serve.api.engine import Carried, ChoiceEnded, TokenDrawn
+from hope_serve.engine.loop import EngineLoop
+from hope_serve.engine.sequence import Sequence
+
+Event = TokenDrawn | ChoiceEnded[Any] | BaseException
+
+
+class ChoiceListener:
+    """Turns what becomes of one choice into events of a queue."""
+
+    def __init__(self, index: int, ends_text: Callable[[int], bool] | None, events: asyncio.Queue[Event]) -> None:
+        self._index, self._ends_text, self._events = index, ends_text, events
+        self._loop = asyncio.get_running_loop()
+
+    def on_token(self, sequence: Sequence, drawn: TokenLogprob) -> bool:
+        """Emit the token; True when the text ends with it."""
+        is_end = drawn.token in sequence.end_ids
+        wanted = sequence.sampling.logprobs is not None
+        self._send(
+            TokenDrawn(choice=self._index, token=drawn.token, is_end=is_end, logprob=drawn if wanted else None)
+        )
+        return not is_end and self._ends_text is not None and self._ends_text(drawn.token)
+
+    def on_end(self, sequence: Sequence) -> None:
+        """Emit the end or the error; somebody who left hears nothing."""
+        if sequence.error is not None:
+            self._send(sequence.error)
+        elif sequence.finish_reason is not None:
+            self._send(
+                ChoiceEnded(
+                    choice=self._index,
+                    reason=sequence.finish_reason,
+                    num_prompt=sequence.num_prompt,
+                    num_drawn=len(sequence.drawn),
+                    timings=sequence.timings(),
+                    carried=carried(sequence),
+                )
+            )
+
+    def _send(self, event: Event) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+
+class Pending:
+    """The listener of a sequence that answers all at once; ``finished`` completes when it has left the engine."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[Sequence] = self._loop.create_future()
+
+    def on_token(self, sequence: Sequence, drawn: TokenLogprob) -> bool:  # noqa: ARG002
+        """These sequences draw nothing."""
+        raise AssertionError("a lesson or a score does not draw")
+
+    def on_end(self, sequence: Sequence) -> None:
+        """Wake the caller."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._complete, sequence)
+
+    async def finished(self, sequence: Sequence, engine: EngineLoop) -> Sequence:
+        """Submit and wait. A caller that leaves early cancels the sequence within a step."""
+        engine.submit(sequence)
+        try:
+            return await self._done
+        finally:
+            if not sequence.done:
+                sequence.cancelled = True
+                engine.wake()
+
+    def _complete(self, sequence: Sequence) -> None:
+        if self._done.done():
+            return
+        if sequence.error is not None:
+            self._done.set_exception(sequence.error)
+        else:
+            self._done.set_result(sequence)
+
+
+def carried(sequence: Sequence) -> Carried[Any] | None:
+    """What a conversation goes on with. Its last token may have been fed already: a step is launched ahead."""
+    if sequence.final_state is None:
+        return None
+    fed = sequence.num_fed >= len(sequence.tokens)
+    return Carried(
+        state=sequence.final_state, consumed=sequence.consumed, unfed=None if fed else sequence.tokens[-1]
+    )

@@ -1,0 +1,70 @@
+"""What a model takes on a device, from its config alone, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from hope_serve.api import ModelInfo
+from hope_serve.config import EngineConfig
+from hope_serve.model.checkpoint import Checkpoint
+from hope_serve.model.cms_state import cms_shapes, delta_shapes
+from hope_serve.model.hope import HopeModel
+from hope_serve.model.serving.precision import Precision
+from hope_serve.model.serving.slab import Part, SlabLayout
+from hope_serve.model.serving.state import state_layout
+
+def model_info(checkpoint: Checkpoint, config: EngineConfig, precision: Precision, device: str) -> ModelInfo:
+    """What GetModel answers."""
+    model = checkpoint.config
+    kept: torch.dtype = getattr(torch, model.memory_dtype)
+    return ModelInfo(
+        name=model.name,
+        fingerprint=checkpoint.fingerprint,
+        vocab_size=model.vocab_size,
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        num_heads=model.titans.num_heads,
+        num_parameters=sum(p.numel() for p in checkpoint.model.parameters()),
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_adapt_tokens=config.max_adapt_tokens,
+        level_chunk_sizes=tuple(model.levels[i].chunk_size for i in model.online_levels),
+        memory_bytes=sum(torch.Size(shape).numel() for shape in cms_shapes(model).values()) * kept.itemsize,
+        dtype=str(precision.compute).removeprefix("torch."),
+        device=device,
+        deterministic=config.deterministic,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicePlan:
+    """Bytes on the device: the weights, one slot with its memory, one lesson under way."""
+
+    weights: int
+    state: int
+    deltas: int
+    lesson: int
+
+    @classmethod
+    def of(cls, model: HopeModel, precision: Precision) -> DevicePlan:
+        """The plan of a model whose weights need not be there."""
+        shapes, read = cms_shapes(model.config), delta_shapes(model.config)
+        state = state_layout(model, precision).num_bytes
+        deltas = SlabLayout({name: Part(shape, precision.deltas) for name, shape in read.items()}).num_bytes
+        learned = SlabLayout({name: Part(shape, torch.float32) for name, shape in shapes.items()}).num_bytes
+        return cls(
+            weights=sum(p.numel() for p in model.parameters()) * precision.compute.itemsize,
+            state=state,
+            deltas=deltas,
+            lesson=state + deltas + learned,
+        )
+
+    @property
+    def slot(self) -> int:
+        """Bytes of one slot."""
+        return self.state + self.deltas
+
+    def total(self, config: EngineConfig) -> int:
+        """Bytes of everything that is kept from step to step."""
+        return self.weights + (config.max_slots + 1) * self.slot + (config.max_lessons + 1) * self.lesson

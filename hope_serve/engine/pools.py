@@ -1,0 +1,139 @@
+"""Everything that slots hold, at fixed addresses: Titans' state, the memory that is read, and how tokens are drawn."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+from hope_kernels.sample.rows import SamplingRows
+from torch import Tensor
+
+from hope_serve.api import MAX_LOGIT_BIAS, MAX_STOPS, SamplingParams
+from hope_serve.engine.sequence import Sequence
+from hope_serve.engine.slots import SlotTable
+from hope_serve.model.serving.model import ServedModel
+from hope_serve.model.serving.slab import Slab
+
+
+class Pools:
+    """The slots of one device. Only the thread that made them touches them.
+
+    Args:
+        poison: fill a slot that is given back with NaN, so that whoever reads it by mistake is found.
+    """
+
+    def __init__(self, model: ServedModel, num_slots: int, *, poison: bool = False) -> None:
+        self._thread = threading.get_ident()
+        self._device, self._poison = model.device, poison
+        self.table = SlotTable(num_slots)
+        device = str(model.device)
+        self._state = Slab(model.state_layout, num_slots, device=device, fresh=model.fresh_state)
+        self._deltas = Slab(model.delta_layout(model.precision.deltas), num_slots, device=device)
+        self.state = model.bind_state(self._state.views)
+        self.deltas = model.bind_deltas(self._deltas.views)
+        self.sampling = SamplingRows.fresh(
+            num_slots + 1,
+            model.config.vocab_size,
+            max_stops=MAX_STOPS + 1,  # those that a request names, and the text's own end
+            max_biases=MAX_LOGIT_BIAS,
+            device=model.device,
+        )
+        self.last_token = torch.zeros(num_slots + 1, dtype=torch.int64, device=model.device)
+
+    def owned(self) -> None:
+        """The device has one owner."""
+        assert threading.get_ident() == self._thread, "a thread that does not own the device touched its pools"
+
+    def take(self, sequence: Sequence) -> None:
+        """Give a starting sequence and its forks their slots, and fill them."""
+        for holder in (sequence, *sequence.forks):
+            holder.slot, held = self.table.take(holder, sequence.start.memory)
+            if not held:
+                self._bring(holder.slot, holder.start.memory)
+        self.load(sequence)
+
+    def load(self, sequence: Sequence) -> None:
+        """Put a sequence's slot where its start, and what it has drawn, leave off."""
+        self.owned()
+        if sequence.start.state is None:
+            self._state.clear(sequence.slot)
+        else:
+            self._state.load(sequence.slot, sequence.start.state)
+        self.ready_to_draw(sequence)
+
+    def _bring(self, slot: int, memory: Tensor | None) -> None:
+        self.owned()
+        if memory is None:
+            self._deltas.clear(slot)
+        else:
+            self._deltas.load(slot, memory)
+
+    def ready_to_draw(self, sequence: Sequence) -> None:
+        """Set the rules by which a slot's tokens are drawn."""
+        rows, slot, sampling = self.sampling, sequence.slot, sequence.sampling
+        set_row(rows, slot, sampling, key=sequence.draw_key, end_ids=sequence.end_ids)
+        rows.position[slot] = len(sequence.drawn)
+        rows.counts[slot] = 0
+        rows.in_prompt[slot] = 0
+        if sampling.repetition_penalty != 1:
+            rows.in_prompt[slot, self._ids(sorted(set(sequence.tokens[: sequence.num_prompt])))] = 1
+        if sequence.drawn:
+            ids, counts = self._ids([drawn.token for drawn in sequence.drawn]).unique(return_counts=True)
+            rows.counts[slot, ids] = counts.to(rows.counts.dtype)
+
+    def fork(self, source: Sequence, target: Sequence) -> None:
+        """Let a further choice go on where a prompt has ended."""
+        self.owned()
+        self._state.copy(source.slot, target.slot)
+        self.ready_to_draw(target)
+
+    def save(self, slot: int) -> Tensor:
+        """What a conversation carries on, as one row on the host."""
+        self.owned()
+        return self._state.save(slot)
+
+    def release(self, holder: Sequence) -> None:
+        """Take a slot back."""
+        if not holder.slot:
+            return
+        if self._poison:
+            self._state.poison(holder.slot)
+        self.table.release(holder.slot, holder)
+        holder.slot = 0
+
+    def slots_of(self, sequences: list[Sequence], count: int | None = None) -> Tensor:
+        """[count] int32 on the device, padded with slot 0."""
+        slots = [s.slot for s in sequences]
+        return self.on_device(slots + [0] * ((count or len(slots)) - len(slots)), torch.int32)
+
+    def on_device(self, values: list[Any], dtype: torch.dtype) -> Tensor:
+        """Numbers from the host, without waiting for the device."""
+        if self._device.type == "cpu":
+            return torch.tensor(values, dtype=dtype)
+        return torch.tensor(values, dtype=dtype, pin_memory=True).to(self._device, non_blocking=True)
+
+    def _ids(self, ids: list[int]) -> Tensor:
+        return self.on_device(ids, torch.int64)
+
+
+def set_row(rows: SamplingRows, slot: int, sampling: SamplingParams, *, key: int, end_ids: frozenset[int]) -> None:
+    """Write one request's parameters into a slot's row."""
+    rows.temperature[slot] = 0.0 if sampling.is_greedy else sampling.temperature
+    rows.top_p[slot] = sampling.top_p
+    rows.min_p[slot] = sampling.min_p
+    rows.top_k[slot] = min(sampling.top_k, 2**31 - 1)
+    rows.repetition_penalty[slot] = sampling.repetition_penalty
+    rows.presence_penalty[slot] = sampling.presence_penalty
+    rows.frequency_penalty[slot] = sampling.frequency_penalty
+    rows.seed[slot] = key - 2**64 if key >= 2**63 else key
+    rows.min_tokens[slot] = sampling.min_tokens
+    _fill(rows.stop_ids[slot], sorted(end_ids), -1)
+    _fill(rows.bias_ids[slot], [token for token, _ in sampling.logit_bias], -1)
+    _fill(rows.bias_values[slot], [bias for _, bias in sampling.logit_bias], 0.0)
+
+
+def _fill(row: Tensor, values: list[Any], rest: float) -> None:
+    row.fill_(rest)
+    if values:
+        row[: len(values)] = torch.tensor(values, dtype=row.dtype, device=row.device)

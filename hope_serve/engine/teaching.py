@@ -1,0 +1,262 @@
+"""Lessons on the device: the segments of several users in one pass, forwards and backwards, by slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from hope_kernels.cms_update.layout import LevelPools
+from hope_kernels.cms_update.op import cms_update
+from torch import Tensor
+
+from hope_serve.engine.lesson import Lesson
+from hope_serve.errors import FailedPrecondition, HopeError
+from hope_serve.model.cms import Delta
+from hope_serve.model.cms_state import CmsState, cms_shapes
+from hope_serve.model.learn import LevelRule, fire, read_deltas
+from hope_serve.model.serving.batch import Batch
+from hope_serve.model.serving.model import LayerDeltas, ServedModel
+from hope_serve.model.serving.slab import Part, Slab, SlabLayout
+
+Refused = list[tuple[Lesson, HopeError]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The next segments of some lessons, behind each other."""
+
+    lessons: Seq[Lesson]
+    lengths: list[int]
+    batch: Batch
+    targets: Tensor
+
+
+class Teaching:
+    """A pool of ``max_lessons`` lessons: each has Titans' state, everything its memory is made of, and what that reads.
+
+    The numbers of a lesson depend on nobody who learns beside it but for the order in which products are summed; with
+    ``alone`` not even for that.
+    """
+
+    def __init__(self, model: ServedModel, max_lessons: int, *, alone: bool) -> None:
+        self._model, self._alone = model, alone
+        device = str(model.device)
+        self.layout = SlabLayout({n: Part(s, torch.float32) for n, s in cms_shapes(model.config).items()})
+        self._learned = Slab(self.layout, max_lessons, device=device)
+        self._cms = CmsState.of(model.config, self._learned.views)
+        self._state = Slab(model.state_layout, max_lessons, device=device, fresh=model.fresh_state)
+        self._slots = model.bind_state(self._state.views)
+        self._reads = Slab(model.delta_layout(model.precision.deltas), max_lessons, device=device)
+        self._deltas = model.bind_deltas(self._reads.views)
+        self._kept: torch.dtype = getattr(torch, model.config.memory_dtype)
+        self._free = list(range(max_lessons, 0, -1))
+
+    def begin(self, lesson: Lesson) -> None:
+        """Give a lesson its slot."""
+        lesson.slot = self._free.pop()
+        self._learned.load(lesson.slot, lesson.before)
+        self._state.clear(lesson.slot)
+
+    def end(self, lesson: Lesson) -> None:
+        """Take the slot back."""
+        if lesson.slot:
+            self._free.append(lesson.slot)
+            lesson.slot = 0
+
+    def step(self, lessons: Seq[Lesson]) -> Refused:
+        """Compute the next segment of each.
+
+        Returns:
+            Lessons whose update is not finite or cannot be kept, and why; their memories stand as before.
+        """
+        refused: Refused = []
+        groups = [[lesson] for lesson in lessons] if self._alone else [list(lessons)]
+        for group in groups:
+            if learning := [lesson for lesson in group if not lesson.rereading]:
+                refused += self._learn(self._rows(learning))
+            if rereading := [lesson for lesson in group if lesson.rereading and lesson not in learning]:
+                self._reread(self._rows(rereading))
+        return refused
+
+    def _rows(self, lessons: Seq[Lesson]) -> _Rows:
+        lengths = [lesson.next_length() for lesson in lessons]
+        segments = [lesson.segment(length) for lesson, length in zip(lessons, lengths, strict=True)]
+        tokens, targets = ([token for segment in segments for token in segment[i]] for i in (0, 1))
+        batch = Batch(
+            tokens=self._on_device(tokens, torch.int64),
+            slots=self._on_device([lesson.slot for lesson in lessons], torch.int32),
+            starts=self._on_device([0, *accumulate(lengths)], torch.int32),
+            memories=self._on_device(list(range(1, len(lessons) + 1)), torch.int32),
+        )
+        return _Rows(lessons=lessons, lengths=lengths, batch=batch, targets=self._on_device(targets, torch.int64))
+
+    def _learn(self, rows: _Rows) -> Refused:
+        leaves = self._leaves(rows.batch.slots)
+        with torch.enable_grad():
+            hidden = self._model.run(rows.batch, self._slots, leaves)
+            nll = self._nll(hidden, rows.targets)
+            loss = (self._model.learning_weight(hidden) * nll).sum()
+            flat = torch.autograd.grad(loss, [side for layer in leaves for pair in layer for side in pair])
+        return self._move(rows, self._stacked(flat), nll.detach())
+
+    def _leaves(self, slots: Tensor) -> LayerDeltas:
+        """Copies of the learning slots' deltas, behind a null slot, layer by layer: what is differentiated by."""
+        index = F.pad(slots.long(), (1, 0))
+        return [
+            [
+                Delta(*(side[:, layer].index_select(0, index).requires_grad_() for side in level.delta))
+                for level in self._cms.levels
+            ]
+            for layer in range(self._model.config.num_layers)
+        ]
+
+    def _stacked(self, flat: Seq[Tensor]) -> list[Delta]:
+        """Gradients layer by layer as one Delta a level, [B, L, ...], without the null slot."""
+        num_levels = len(self._cms.levels)
+        sides = [torch.stack([g[1:] for g in flat[i :: 2 * num_levels]], 1) for i in range(2 * num_levels)]
+        return [Delta(sides[2 * i], sides[2 * i + 1]) for i in range(num_levels)]
+
+    @torch.no_grad()
+    def _move(self, rows: _Rows, gradients: list[Delta], nll: Tensor) -> Refused:
+        """Let the segments' gradients move the memories; refuse those that are not finite."""
+        scales = [self._scale(rows.lessons, level) for level in range(len(gradients))]
+        norms, steps, losses = torch.stack([*self._norms(gradients, scales), self._sums(rows, nll)]).tolist()
+        refused: Refused = []
+        shares = []
+        for lesson, norm, step, loss in zip(rows.lessons, norms, steps, losses, strict=True):
+            good = all(map(_is_finite, (norm, step, loss)))
+            shares.append(lesson.allowed_share(step) if good else 0.0)
+            if not good:
+                refused.append((lesson, _not_finite()))
+        fired = [lesson.cadence.after(n).fired() for lesson, n in zip(rows.lessons, rows.lengths, strict=True)]
+        out = {lesson for lesson, _ in refused}
+        self._update(rows, gradients, [scale * self._on_device(shares, torch.float32) for scale in scales], fired, out)
+        for i, (lesson, length) in enumerate(zip(rows.lessons, rows.lengths, strict=True)):
+            if lesson in out:
+                continue
+            if lesson.in_first_pass:
+                lesson.nll_first.append(losses[i])
+            lesson.learned(length, gradient_norm=norms[i], share=shares[i], step_norm=steps[i])
+            if lesson.at == lesson.num_targets:
+                refused += self._end_pass(lesson)
+        return refused
+
+    def _scale(self, lessons: Seq[Lesson], level: int) -> Tensor:
+        """[B], the factor on each lesson's gradient of a level."""
+        factors = [
+            lesson.options.learning_rate_scale if not lesson.options.levels or level in lesson.options.levels else 0.0
+            for lesson in lessons
+        ]
+        return self._on_device(factors, torch.float32)
+
+    def _norms(self, gradients: list[Delta], scales: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """[B] each: the gradients' norm, and that of the step which they alone would make."""
+        squares, steps = [], []
+        for pair, scale, rule in zip(gradients, scales, self._model.rules, strict=True):
+            for gradient, rate in zip(pair, rule.rates, strict=True):
+                scaled = gradient.float() * scale[:, None, None, None]
+                squares.append(scaled.square().flatten(1).sum(1))
+                steps.append((scaled * rate.float()).square().flatten(1).sum(1))
+        return torch.stack(squares).sum(0).sqrt(), torch.stack(steps).sum(0).sqrt()
+
+    def _sums(self, rows: _Rows, nll: Tensor) -> Tensor:
+        """[B], each segment's summed loss."""
+        owner = torch.repeat_interleave(
+            torch.arange(len(rows.lengths), device=nll.device), self._on_device(rows.lengths, torch.int64)
+        )
+        return torch.zeros(len(rows.lengths), device=nll.device).index_add_(0, owner, nll)
+
+    def _update(
+        self, rows: _Rows, gradients: list[Delta], scales: list[Tensor], fired: list[tuple[bool, ...]], out: set[Lesson]
+    ) -> None:
+        """Add the gradients to the open chunks, and fire the levels whose chunk ends."""
+        slots = self._on_device([0 if lesson in out else lesson.slot for lesson in rows.lessons], torch.int32)
+        for level, (rule, gradient, scale) in enumerate(zip(self._model.rules, gradients, scales, strict=True)):
+            due = self._on_device([row[level] for row in fired], torch.bool)
+            for side in range(2):
+                _apply(self._cms, level, side, rule, gradient[side].float().contiguous(), slots, due, scale)
+
+    def _end_pass(self, lesson: Lesson) -> Refused:
+        lesson.end_pass()
+        self._state.clear(lesson.slot)
+        return self._settle(lesson) if lesson.rereading else []
+
+    def _settle(self, lesson: Lesson) -> Refused:
+        """Round what was learned to what will be kept, and make ready what it reads."""
+        slot = lesson.slot
+        for name, tensor in self._learned.views.items():
+            tensor[slot] = tensor[slot].to(self._kept).float()
+            if not torch.isfinite(tensor[slot]).all():
+                return [(lesson, _too_large(name, self._model.config.memory_dtype))]
+        one = self._cms.map(lambda t: t[slot : slot + 1])
+        for i, pair in enumerate(read_deltas(self._model.rules, one, lesson.cadence)):
+            for side, tensor in zip(Delta._fields, pair, strict=True):
+                self._reads.views[f"{i}.delta.{side}"][slot] = tensor[0].to(self._model.precision.deltas)
+        lesson.after = self._learned.save(slot)
+        return []
+
+    @torch.no_grad()
+    def _reread(self, rows: _Rows) -> None:
+        batch = Batch(tokens=rows.batch.tokens, slots=rows.batch.slots, starts=rows.batch.starts)
+        nll = self._nll(self._model.run(batch, self._slots, self._deltas), rows.targets)
+        for lesson, length, loss in zip(rows.lessons, rows.lengths, self._sums(rows, nll).tolist(), strict=True):
+            lesson.nll_after.append(loss)
+            lesson.at += length
+
+    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self._model.logits(hidden), targets, reduction="none")
+
+    def _on_device(self, values: list[int] | list[float] | list[bool], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(values, dtype=dtype).to(self._model.device)
+
+
+def _apply(
+    cms: CmsState,
+    level: int,
+    side: int,
+    rule: LevelRule,
+    gradient: Tensor,
+    slots: Tensor,
+    due: Tensor,
+    scale: Tensor,
+) -> None:
+    """One matrix of a level, in place."""
+    state = cms.levels[level]
+    optimizer = rule.optimizer
+    cms_update(
+        LevelPools(
+            delta=state.delta[side],
+            gradient=state.gradient[side],
+            momentum=state.slots[0][side] if state.slots else None,
+        ),
+        gradient,
+        slots,
+        due,
+        rule.rates[side].flatten().float().contiguous(),
+        rule.decays[side].flatten().float().contiguous(),
+        beta=optimizer.beta if state.slots else None,
+        scale=scale.contiguous(),
+    )
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0.0
+
+
+def _not_finite() -> FailedPrecondition:
+    return FailedPrecondition(
+        "the text's gradient is not finite, so nothing was learned and the memory is unchanged; "
+        "send other text or a smaller learning_rate_scale",
+        reason="UPDATE_REFUSED",
+    )
+
+
+def _too_large(name: str, dtype: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"the update makes {name} larger than {dtype} can hold or not a number; "
+        "the memory is unchanged; send other text or a smaller learning_rate_scale",
+        reason="UPDATE_REFUSED",
+    )

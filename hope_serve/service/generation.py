@@ -1,0 +1,95 @@
+"""The text of one Generate call: ids from the engine become characters, and stop strings end them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
+
+from hope_serve.api import Delta, Ended, GenerateEvent, GenerateRequest, TokenLogprob, Usage
+from hope_serve.api.engine import Carried, ChoiceEnded, Engine, GenerateTask, TokenDrawn
+from hope_serve.service.text_stream import Piece, TextStream
+from hope_serve.tokenizer import Tokenizer
+
+
+class Generation:
+    """The choices of one request, running.
+
+    Args:
+        memory: what every choice reads.
+        carried: what every choice begins with.
+        keeps_state: what the one choice carries on is wanted, for a conversation; see ``carried`` at its end.
+    """
+
+    def __init__(
+        self,
+        request: GenerateRequest,
+        engine: Engine[Any, Any, Any],
+        tokenizer: Tokenizer,
+        *,
+        memory: Any = None,
+        carried: Carried[Any] | None = None,
+        keeps_state: bool = False,
+    ) -> None:
+        sampling = request.sampling
+        new_text = lambda: TextStream(tokenizer, sampling.stop, min_tokens=sampling.min_tokens)  # noqa: E731
+        self._engine, self._logprobs = engine, sampling.logprobs is not None
+        self._texts = [new_text() for _ in range(sampling.n)]
+        self._task = GenerateTask(
+            prompt=request.prompt,
+            sampling=sampling,
+            end_ids=frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else {tokenizer.end}),
+            memory=memory,
+            carried=carried,
+            keeps_state=keeps_state,
+            ends_text=tuple(_watcher(new_text()) for _ in range(sampling.n)) if sampling.stop else None,
+            priority=request.priority,
+            deadline=request.deadline,
+            tenant=request.owner.tenant if request.owner else "",
+        )
+        self.carried: Carried[Any] | None = None
+
+    async def events(self) -> AsyncGenerator[GenerateEvent]:
+        """Every choice's events until all have ended. Leaving early cancels the sequences within a step."""
+        async with aclosing(self._engine.generate(self._task)) as events:
+            async for event in events:
+                text = self._texts[event.choice]
+                if isinstance(event, ChoiceEnded):
+                    for delta in self._shown(event.choice, None if text.matched_stop else text.finish()):
+                        yield delta
+                    self.carried = event.carried
+                    yield _ended(event, text.matched_stop)
+                elif not event.is_end:
+                    for delta in self._shown(event.choice, text.push(_logprob(event))):
+                        yield delta
+
+    def _shown(self, choice: int, piece: Piece | None) -> list[Delta]:
+        if piece is None or not (piece.text or piece.tokens):
+            return []
+        logprobs = piece.tokens if self._logprobs else ()
+        ids = tuple(token.token for token in piece.tokens)
+        return [Delta(choice=choice, text=piece.text, token_ids=ids, logprobs=logprobs)]
+
+
+def _watcher(text: TextStream) -> Callable[[int], bool]:
+    """Whether a token completes a stop string; it reads on its own, since it is asked on another thread."""
+
+    def ends(token: int) -> bool:
+        text.push(TokenLogprob(token=token, logprob=0.0))
+        return bool(text.matched_stop)
+
+    return ends
+
+
+def _logprob(event: TokenDrawn) -> TokenLogprob:
+    return event.logprob or TokenLogprob(token=event.token, logprob=0.0)
+
+
+def _ended(event: ChoiceEnded[Any], matched_stop: str) -> Ended:
+    return Ended(
+        choice=event.choice,
+        finish_reason=event.reason,
+        matched_stop=matched_stop,
+        usage=Usage(prompt_tokens=event.num_prompt, completion_tokens=event.num_drawn),
+        timings=event.timings,
+    )
