@@ -151,9 +151,7 @@ class Engine(Protocol[Memory, Learned, State]):
         """Stop after the current step."""
         ...
 
-    def generate(
-        self, task: GenerateTask[Memory, State]
-    ) -> AsyncGenerator[TokenDrawn | ChoiceEnded[State]]:
+    def generate(self, task: GenerateTask[Memory, State]) -> AsyncGenerator[TokenDrawn | ChoiceEnded[State]]:
         """Tokens of every choice, and one ChoiceEnded each. Leaving early frees its slots within a step.
 
         Raises:
@@ -167,5 +165,5 @@ class Engine(Protocol[Memory, Learned, State]):
         ...
 
     async def learn(self, task: LearnTask[Learned]) -> Taught[Learned]:
-        """What the document makes of the memory; raises as ``generate``, and FailedPrecondition for a refused update."""
+        """What the document makes of the memory; raises as ``generate``, and FailedPrecondition when it is refused."""
         ...

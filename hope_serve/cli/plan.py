@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from hope_serve.engine.tensors import TensorCodec
+from hope_serve.engine.plan import DevicePlan, memory_bytes
 from hope_serve.model.checkpoint import CONFIG, CheckpointError, read_config
-from hope_serve.model.cms_state import CmsState
 from hope_serve.model.hope import HopeModel
+from hope_serve.model.serving.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,11 @@ class MemoryPlan:
     num_parameters: int
     weight_bytes: int
     slot_bytes: int
+    lesson_bytes: int
     memory_bytes: int
 
 
-def memory_plan(folder: Path) -> MemoryPlan:
+def memory_plan(folder: Path, *, device: str = "cpu", state: str = "auto") -> MemoryPlan:
     """Plan for the checkpoint in ``folder``.
 
     Raises:
@@ -35,12 +36,12 @@ def memory_plan(folder: Path) -> MemoryPlan:
     config = read_config(folder / CONFIG)
     with torch.device("meta"):
         model = HopeModel(config)
-    weights = model.state_dict().values()
-    deltas = [tensor for level in CmsState.fresh(model, 1).levels for tensor in level.delta]
+    plan = DevicePlan.of(model, Precision.of(config, device, state=state))
     return MemoryPlan(
         name=config.name,
-        num_parameters=sum(weight.numel() for weight in weights),
-        weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
-        slot_bytes=model.fresh_state(1).num_bytes() + sum(delta.numel() * delta.element_size() for delta in deltas),
-        memory_bytes=TensorCodec(model, "").memory_bytes,
+        num_parameters=sum(weight.numel() for weight in model.state_dict().values()),
+        weight_bytes=plan.weights,
+        slot_bytes=plan.slot,
+        lesson_bytes=plan.lesson,
+        memory_bytes=memory_bytes(config),
     )

@@ -59,7 +59,7 @@ def serve(
 def _announce(config: Config, running: Running) -> None:
     host = config.server.listen.rpartition(":")[0]
     metrics_host = config.server.metrics_listen.rpartition(":")[0]
-    info = running.engine.info
+    info = running.service.info
     typer.echo(
         f"{info.name} ({info.num_parameters:,} parameters, {info.device}) listens on {host}:{running.port}; "
         f"metrics on http://{metrics_host}:{running.metrics_port}/metrics; "

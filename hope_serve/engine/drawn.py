@@ -24,7 +24,7 @@ class ToHost:
         self._tensors = tuple(
             torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True) for t in tensors
         )
-        self._event = torch.cuda.Event()
+        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._event.record()
 
     def wait(self) -> tuple[Tensor, ...]:

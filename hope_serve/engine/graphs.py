@@ -20,8 +20,8 @@ FEW = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Graph:
-    """slots: [B] int32, filled anew before every replay; logits and sampled: what a replay leaves."""
+class Graph:
+    """A captured step. slots: [B] int32, filled anew before every replay; logits and sampled: what a replay leaves."""
 
     graph: torch.cuda.CUDAGraph
     slots: Tensor
@@ -30,15 +30,19 @@ class _Graph:
 
 
 class DecodeGraphs:
-    """Captures every graph when it is made, while nothing else touches the device."""
+    """Captures every graph when it is made, while nothing else touches the device.
 
-    def __init__(self, model: ServedModel, pools: Pools) -> None:
+    Args:
+        sizes: the buckets; None takes ``buckets``.
+    """
+
+    def __init__(self, model: ServedModel, pools: Pools, *, sizes: list[int] | None = None) -> None:
         self._model, self._pools = model, pools
-        self._buckets = buckets(pools.table.num_slots)
+        self._buckets = sizes or buckets(pools.table.num_slots)
         self._memory = torch.cuda.graph_pool_handle()
         # Large ones first: what they have taken serves the small ones.
         self._graphs = {
-            (count, fills_chunk): self._captured(count, fills_chunk=fills_chunk)
+            (count, fills_chunk): self.captured(count, fills_chunk=fills_chunk)
             for count in reversed(self._buckets)
             for fills_chunk in ((True, False) if count <= FEW else (True,))
         }
@@ -52,22 +56,25 @@ class DecodeGraphs:
         return _with_top(captured, num_top) if num_top else captured.sampled
 
     @torch.no_grad()
-    def _captured(self, count: int, *, fills_chunk: bool) -> _Graph:
+    def captured(self, count: int, *, fills_chunk: bool, reads_memory: bool = True) -> Graph:
+        """A graph of its own, for ``count`` sequences."""
         slots = torch.zeros(count, dtype=torch.int32, device=self._model.device)
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):
-                self._step(slots, fills_chunk=fills_chunk)  # on padding alone: what is made on first use is made now
+                self._step(
+                    slots, fills_chunk=fills_chunk, reads_memory=reads_memory
+                )  # on padding alone: what is made on first use is made now
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            logits, sampled = self._step(slots, fills_chunk=fills_chunk)
-        return _Graph(graph=graph, slots=slots, logits=logits, sampled=sampled)
+            logits, sampled = self._step(slots, fills_chunk=fills_chunk, reads_memory=reads_memory)
+        return Graph(graph=graph, slots=slots, logits=logits, sampled=sampled)
 
-    def _step(self, slots: Tensor, *, fills_chunk: bool) -> tuple[Tensor, Sampled]:
+    def _step(self, slots: Tensor, *, fills_chunk: bool, reads_memory: bool) -> tuple[Tensor, Sampled]:
         pools = self._pools
-        batch = Batch(tokens=pools.last_token[slots], slots=slots, fills_chunk=fills_chunk)
+        batch = Batch(tokens=pools.last_token[slots], slots=slots, fills_chunk=fills_chunk, reads_memory=reads_memory)
         logits = self._model.logits(self._model.run(batch, pools.state, pools.deltas))
         sampled = sample(logits, slots, pools.sampling)
         pools.last_token[slots] = sampled.token_B
@@ -80,7 +87,7 @@ def buckets(num_slots: int) -> list[int]:
     return [*sizes, num_slots]
 
 
-def _with_top(captured: _Graph, num_top: int) -> Sampled:
+def _with_top(captured: Graph, num_top: int) -> Sampled:
     best = torch.log_softmax(captured.logits, -1).topk(num_top)
     done = captured.sampled
     return Sampled(

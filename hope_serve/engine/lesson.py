@@ -40,7 +40,9 @@ class Lesson:
         self.passes_left, self.norm_left = self.options.passes, self.options.max_update_norm
         self.cadence, self.after, self.at = self._start, None, 0
         self.rereading = self.clipped = False
-        self.nll_first, self.nll_after, self.gradient_norms = [], [], []
+        self.nll_first: list[float] = []
+        self.nll_after: list[float] = []
+        self.gradient_norms: list[float] = []
 
     @property
     def num_targets(self) -> int:

@@ -25,9 +25,7 @@ class ChoiceListener:
         """Emit the token; True when the text ends with it."""
         is_end = drawn.token in sequence.end_ids
         wanted = sequence.sampling.logprobs is not None
-        self._send(
-            TokenDrawn(choice=self._index, token=drawn.token, is_end=is_end, logprob=drawn if wanted else None)
-        )
+        self._send(TokenDrawn(choice=self._index, token=drawn.token, is_end=is_end, logprob=drawn if wanted else None))
         return not is_end and self._ends_text is not None and self._ends_text(drawn.token)
 
     def on_end(self, sequence: Sequence) -> None:
@@ -91,6 +89,4 @@ def carried(sequence: Sequence) -> Carried[Any] | None:
     if sequence.final_state is None:
         return None
     fed = sequence.num_fed >= len(sequence.tokens)
-    return Carried(
-        state=sequence.final_state, consumed=sequence.consumed, unfed=None if fed else sequence.tokens[-1]
-    )
+    return Carried(state=sequence.final_state, consumed=sequence.consumed, unfed=None if fed else sequence.tokens[-1])

@@ -122,7 +122,7 @@ class EngineLoop:
                 self._receive()
                 self._step()
                 self._last_step = time.monotonic()
-        except BaseException as error:  # noqa: BLE001  whatever it is, nobody may wait for a thread that has ended
+        except BaseException as error:
             self.failure = error
             log.critical("the engine's thread ended", exc_info=error)
         finally:
@@ -316,9 +316,7 @@ class EngineLoop:
             self._teaching.end(sequence.lesson)
         self._tell(sequence, reason=reason, error=error)
 
-    def _tell(
-        self, sequence: Sequence, *, reason: FinishReason | None = None, error: Exception | None = None
-    ) -> None:
+    def _tell(self, sequence: Sequence, *, reason: FinishReason | None = None, error: Exception | None = None) -> None:
         sequence.finish_reason, sequence.error, sequence.done = reason, error, True
         sequence.finished_at = time.monotonic()
         try:

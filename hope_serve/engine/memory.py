@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hope_serve.engine.plan import memory_bytes
 from hope_serve.model.cadence import Cadence
 from hope_serve.model.checkpoint import Checkpoint
 from hope_serve.model.cms_state import CmsState, cms_shapes, delta_shapes
@@ -66,7 +67,7 @@ class MemoryForm:
     @property
     def memory_bytes(self) -> int:
         """Bytes of one memory in the store, open accumulators included."""
-        return sum(torch.Size(shape).numel() for shape in self.shapes.values()) * self.dtype.itemsize
+        return memory_bytes(self.config)
 
     @property
     def warm_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,15 +11,16 @@ from hope_serve.api import ModelInfo
 from hope_serve.config import EngineConfig
 from hope_serve.model.checkpoint import Checkpoint
 from hope_serve.model.cms_state import cms_shapes, delta_shapes
+from hope_serve.model.config import HopeConfig
 from hope_serve.model.hope import HopeModel
 from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.slab import Part, SlabLayout
 from hope_serve.model.serving.state import state_layout
 
+
 def model_info(checkpoint: Checkpoint, config: EngineConfig, precision: Precision, device: str) -> ModelInfo:
     """What GetModel answers."""
     model = checkpoint.config
-    kept: torch.dtype = getattr(torch, model.memory_dtype)
     return ModelInfo(
         name=model.name,
         fingerprint=checkpoint.fingerprint,
@@ -30,11 +32,17 @@ def model_info(checkpoint: Checkpoint, config: EngineConfig, precision: Precisio
         max_prompt_tokens=config.max_prompt_tokens,
         max_adapt_tokens=config.max_adapt_tokens,
         level_chunk_sizes=tuple(model.levels[i].chunk_size for i in model.online_levels),
-        memory_bytes=sum(torch.Size(shape).numel() for shape in cms_shapes(model).values()) * kept.itemsize,
+        memory_bytes=memory_bytes(model),
         dtype=str(precision.compute).removeprefix("torch."),
         device=device,
         deterministic=config.deterministic,
     )
+
+
+def memory_bytes(config: HopeConfig) -> int:
+    """Bytes of one memory in the store, open accumulators included."""
+    kept: torch.dtype = getattr(torch, config.memory_dtype)
+    return sum(math.prod(shape) for shape in cms_shapes(config).values()) * kept.itemsize
 
 
 @dataclass(frozen=True, kw_only=True)

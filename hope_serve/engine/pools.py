@@ -28,10 +28,10 @@ class Pools:
         self._device, self._poison = model.device, poison
         self.table = SlotTable(num_slots)
         device = str(model.device)
-        self._state = Slab(model.state_layout, num_slots, device=device, fresh=model.fresh_state)
-        self._deltas = Slab(model.delta_layout(model.precision.deltas), num_slots, device=device)
-        self.state = model.bind_state(self._state.views)
-        self.deltas = model.bind_deltas(self._deltas.views)
+        self.state_rows = Slab(model.state_layout, num_slots, device=device, fresh=model.fresh_state)
+        self.delta_rows = Slab(model.delta_layout(model.precision.deltas), num_slots, device=device)
+        self.state = model.bind_state(self.state_rows.views)
+        self.deltas = model.bind_deltas(self.delta_rows.views)
         self.sampling = SamplingRows.fresh(
             num_slots + 1,
             model.config.vocab_size,
@@ -50,24 +50,25 @@ class Pools:
         for holder in (sequence, *sequence.forks):
             holder.slot, held = self.table.take(holder, sequence.start.memory)
             if not held:
-                self._bring(holder.slot, holder.start.memory)
+                self.bring(holder.slot, holder.start.memory)
         self.load(sequence)
 
     def load(self, sequence: Sequence) -> None:
         """Put a sequence's slot where its start, and what it has drawn, leave off."""
         self.owned()
         if sequence.start.state is None:
-            self._state.clear(sequence.slot)
+            self.state_rows.clear(sequence.slot)
         else:
-            self._state.load(sequence.slot, sequence.start.state)
+            self.state_rows.load(sequence.slot, sequence.start.state)
         self.ready_to_draw(sequence)
 
-    def _bring(self, slot: int, memory: Tensor | None) -> None:
+    def bring(self, slot: int, memory: Tensor | None) -> None:
+        """Put a memory, or none, into a slot."""
         self.owned()
         if memory is None:
-            self._deltas.clear(slot)
+            self.delta_rows.clear(slot)
         else:
-            self._deltas.load(slot, memory)
+            self.delta_rows.load(slot, memory)
 
     def ready_to_draw(self, sequence: Sequence) -> None:
         """Set the rules by which a slot's tokens are drawn."""
@@ -85,20 +86,20 @@ class Pools:
     def fork(self, source: Sequence, target: Sequence) -> None:
         """Let a further choice go on where a prompt has ended."""
         self.owned()
-        self._state.copy(source.slot, target.slot)
+        self.state_rows.copy(source.slot, target.slot)
         self.ready_to_draw(target)
 
     def save(self, slot: int) -> Tensor:
         """What a conversation carries on, as one row on the host."""
         self.owned()
-        return self._state.save(slot)
+        return self.state_rows.save(slot)
 
     def release(self, holder: Sequence) -> None:
         """Take a slot back."""
         if not holder.slot:
             return
         if self._poison:
-            self._state.poison(holder.slot)
+            self.state_rows.poison(holder.slot)
         self.table.release(holder.slot, holder)
         holder.slot = 0
 

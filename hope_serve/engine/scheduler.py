@@ -6,7 +6,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from hope_serve.api.engine import Purpose
 from hope_serve.engine.sequence import Sequence
 from hope_serve.errors import DeadlineExceeded, Exhausted
 

@@ -16,7 +16,7 @@ from hope_serve.engine.lesson import Lesson
 from hope_serve.errors import FailedPrecondition, HopeError
 from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState, cms_shapes
-from hope_serve.model.learn import LevelRule, fire, read_deltas
+from hope_serve.model.learn import LevelRule, read_deltas
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.model import LayerDeltas, ServedModel
 from hope_serve.model.serving.slab import Part, Slab, SlabLayout
@@ -237,7 +237,7 @@ def _apply(
         due,
         rule.rates[side].flatten().float().contiguous(),
         rule.decays[side].flatten().float().contiguous(),
-        beta=optimizer.beta if state.slots else None,
+        beta=optimizer.beta,
         scale=scale.contiguous(),
     )
 

@@ -46,7 +46,7 @@ class Block(nn.Module):
         width, eps = config.hidden_size, config.norm_eps
         self.titans_norm = RmsNorm(width, eps)
         self.titans = Titans(config)
-        self.level_norms = nn.ModuleList(RmsNorm(width, eps) for _ in config.levels)
+        self.level_norms: Sequence[RmsNorm] = nn.ModuleList(RmsNorm(width, eps) for _ in config.levels)  # type: ignore[assignment]
         self.levels: Sequence[Level] = nn.ModuleList(Level(level, width) for level in config.levels)  # type: ignore[assignment]
 
     def forward(

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hope_serve.model.cms import Delta
 from hope_serve.model.cadence import Cadence
+from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState, LevelState, level_optimizers
 from hope_serve.model.hope import Deltas, HopeModel
 from hope_serve.model.state import SequenceState
 from hope_serve.optim import LevelOptimizer
+
 
 @dataclass(frozen=True, kw_only=True)
 class LevelRule:

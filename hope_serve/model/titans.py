@@ -83,7 +83,8 @@ class Titans(nn.Module):
         """x [B, T, d] of sequences that have ``consumed`` tokens behind them, to [B, T, d] and the state after it."""
         mixer = self.mixer()
         joined = torch.cat([state.tail, x], 1)
-        u = F.silu(sum(joined[:, i : i + x.shape[1]] * self.conv[:, i] for i in range(CONV_WIDTH)))
+        taps = [joined[:, i : i + x.shape[1]] * self.conv[:, i] for i in range(CONV_WIDTH)]
+        u = F.silu(torch.stack(taps).sum(0))
         keys, queries = (split_heads(z, mixer.num_heads).transpose(1, 2) for z in (self.input(u), self.query(u)))
         mixed, clocks = mixer.chunk(keys, queries, state.clocks, consumed=consumed)
         out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))

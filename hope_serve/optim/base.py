@@ -15,6 +15,11 @@ class LevelOptimizer(Protocol):
     num_slots: int
     """Tensors of the delta's shape that the rule keeps between chunks."""
 
+    @property
+    def beta(self) -> float | None:
+        """What the one slot retains of itself at an update; None where there is none."""
+        ...
+
     def update(
         self, delta: Tensor, gradient: Tensor, slots: Slots, *, rate: Tensor, decay: Tensor
     ) -> tuple[Tensor, Slots]:

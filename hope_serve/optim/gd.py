@@ -11,6 +11,7 @@ class GradientDescent:
     """delta <- decay delta - rate gradient (arXiv 2512.24695, Eq 71)."""
 
     num_slots = 0
+    beta = None
 
     def update(
         self, delta: Tensor, gradient: Tensor, slots: Slots, *, rate: Tensor, decay: Tensor

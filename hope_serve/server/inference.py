@@ -101,7 +101,7 @@ class InferenceService(InferenceServiceServicer):
                 await exchange.note(event)
                 yield replace(event, request_id=call.request_id) if isinstance(event, Started) else event
 
-    async def _engine_request(self, call: GenerateCall, deadline: float) -> GenerateRequest:
+    async def _service_request(self, call: GenerateCall, deadline: float) -> GenerateRequest:
         owner = reader_of(call.user_id)
         self._prompts.check_sampling(call.sampling)
         return GenerateRequest(

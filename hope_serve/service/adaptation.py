@@ -18,6 +18,7 @@ from hope_serve.memory.store import Commit, Committed, Conflict, Duplicate, Gone
 from hope_serve.metrics import Metrics
 from hope_serve.service.warm import Memories, Warm
 
+
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
     """Carries out adaptations."""
@@ -132,7 +133,9 @@ class Adaptation:
         )
         return warm, snapshot, unmoved
 
-    def _result(self, version: int, head: Head, digest: str, taught: Taught[Any], *, skip_reason: str = "") -> AdaptResult:
+    def _result(
+        self, version: int, head: Head, digest: str, taught: Taught[Any], *, skip_reason: str = ""
+    ) -> AdaptResult:
         return AdaptResult(
             version=version,
             base_version=head.version if head.exists else 0,

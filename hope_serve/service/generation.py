@@ -32,9 +32,8 @@ class Generation:
         keeps_state: bool = False,
     ) -> None:
         sampling = request.sampling
-        new_text = lambda: TextStream(tokenizer, sampling.stop, min_tokens=sampling.min_tokens)  # noqa: E731
         self._engine, self._logprobs = engine, sampling.logprobs is not None
-        self._texts = [new_text() for _ in range(sampling.n)]
+        self._texts = _texts(request, tokenizer)
         self._task = GenerateTask(
             prompt=request.prompt,
             sampling=sampling,
@@ -42,7 +41,7 @@ class Generation:
             memory=memory,
             carried=carried,
             keeps_state=keeps_state,
-            ends_text=tuple(_watcher(new_text()) for _ in range(sampling.n)) if sampling.stop else None,
+            ends_text=tuple(map(_watcher, _texts(request, tokenizer))) if sampling.stop else None,
             priority=request.priority,
             deadline=request.deadline,
             tenant=request.owner.tenant if request.owner else "",
@@ -69,6 +68,11 @@ class Generation:
         logprobs = piece.tokens if self._logprobs else ()
         ids = tuple(token.token for token in piece.tokens)
         return [Delta(choice=choice, text=piece.text, token_ids=ids, logprobs=logprobs)]
+
+
+def _texts(request: GenerateRequest, tokenizer: Tokenizer) -> list[TextStream]:
+    sampling = request.sampling
+    return [TextStream(tokenizer, sampling.stop, min_tokens=sampling.min_tokens) for _ in range(sampling.n)]
 
 
 def _watcher(text: TextStream) -> Callable[[int], bool]:

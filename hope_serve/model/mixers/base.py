@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, Self
 
 import torch
+from hope_kernels.layout import LinearWeights, MlpWeights
 from torch import Tensor
 
 Clocks = tuple[Any, ...]
@@ -30,6 +31,11 @@ class Mixer(Protocol):
 
     Shape letters as in ``hope_kernels.layout``; N rows of a batch by slot.
     """
+
+    @property
+    def weights(self) -> LinearWeights | MlpWeights:
+        """What the memories start from."""
+        ...
 
     @property
     def num_heads(self) -> int:
@@ -63,4 +69,4 @@ class Mixer(Protocol):
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """[..., d] to [..., H, D]."""
-    return x.unflatten(-1, (heads, -1))
+    return x.view(*x.shape[:-1], heads, -1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,9 +17,16 @@ def conv_silu(x: Tensor, tails: Tensor, kernel: Tensor, slots: Tensor, starts: T
         joined = torch.cat([before, x[:, None]], 1)
         tails[index] = joined[:, 1:].detach()
         return F.silu((joined * kernel.mT).sum(1))
-    out = []
-    for b, (begin, end) in enumerate(pairwise(starts.tolist())):
-        joined = torch.cat([before[b], x[begin:end]])
-        tails[index[b]] = joined[-CONV_TAIL:].detach()
-        out.append(sum(joined[i : i + end - begin] * kernel[:, i] for i in range(CONV_TAIL + 1)))
-    return F.silu(torch.cat(out))
+    begins, ends = starts[:-1].long(), starts[1:].long()
+    rows = torch.arange(len(x), device=x.device)
+    owners = torch.searchsorted(ends, rows, right=True)
+    # Every sequence's tail and rows behind each other: row i of sequence b comes after b + 1 tails.
+    joined = x.new_empty(len(x) + CONV_TAIL * len(slots), x.shape[1])
+    here = rows + CONV_TAIL * (owners + 1)
+    first = begins + CONV_TAIL * torch.arange(len(slots), device=x.device)
+    past = first[:, None] + torch.arange(CONV_TAIL, device=x.device)
+    joined = joined.index_copy(0, past.flatten(), before.flatten(0, 1)).index_copy(0, here, x)
+    last = past + (ends - begins)[:, None]
+    tails[index] = joined[last].detach()
+    taps = [joined[here - CONV_TAIL + i] * kernel[:, i] for i in range(CONV_TAIL + 1)]
+    return F.silu(torch.stack(taps).sum(0))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from hope_kernels.cms_delta.op import cms_delta
 from torch import Tensor
 
 from hope_serve.model.cms import Delta, Level
@@ -30,6 +31,10 @@ class ServedLevel:
         self._inner = _stacked(level.inner, level.inner_projection if subspace else None)
         self._outer = _stacked(level.outer, level.outer_projection if subspace else None)
 
+    def weights(self) -> list[Tensor]:
+        """The shared matrices."""
+        return [self._inner.stacked, self._outer.stacked]
+
     def run(self, x: Tensor, batch: Batch, delta: Delta | None) -> Tensor:
         """x: [N, d] to [N, d]. ``delta``: the level's pools, [S, F, r] and [S, d, r]; None reads it as trained."""
         reads = delta if batch.reads_memory else None
@@ -41,6 +46,9 @@ class ServedLevel:
             return F.linear(x, matrix.stacked[: matrix.width])
         if self._full:
             return F.linear(x, matrix.stacked) + _learned(x, delta, batch)
+        if x.is_cuda:
+            y = F.linear(x, matrix.stacked[: matrix.width])
+            return cms_delta(y, x, delta, matrix.stacked[matrix.width :], batch.memory_slots, batch.starts)
         both = F.linear(x, matrix.stacked)
         return both[:, : matrix.width] + _learned(both[:, matrix.width :], delta, batch)
 

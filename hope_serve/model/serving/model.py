@@ -22,7 +22,6 @@ from hope_serve.model.serving.slab import Part, SlabLayout
 from hope_serve.model.serving.state import fresh_state, state_layout
 from hope_serve.model.serving.titans import ServedTitans, TitansSlots
 
-
 LayerDeltas = Sequence[Sequence[Delta]]
 """For every layer one Delta an online level, fast to slow: pools [S, F, r] and [S, d, r]."""
 
@@ -98,6 +97,15 @@ class ServedModel:
                 x = level.run(y, batch, next(learned, None) if level.online else None)
         return residual_norm(h, x, self._norm, eps, dtype)[1]
 
+    def weights(self) -> list[Tensor]:
+        """Every shared tensor that a step reads."""
+        layers = [
+            t
+            for layer in self._layers
+            for t in (*layer.titans.weights(), *(w for lv in layer.levels for w in lv.weights()))
+        ]
+        return [self._embedding, *layers]
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V], fp32, of hidden rows [..., d]; the embedding is tied."""
         if hidden.is_cuda and hidden.dtype is not torch.float32 and not hidden.requires_grad:
@@ -116,7 +124,7 @@ def _layer(block: Block, precision: Precision) -> _Layer:
     return _Layer(
         titans_norm=block.titans_norm.scale.detach(),
         titans=ServedTitans(block.titans, precision),
-        level_norms=tuple(norm.scale.detach() for norm in block.level_norms),  # type: ignore[union-attr]
+        level_norms=tuple(norm.scale.detach() for norm in block.level_norms),
         levels=tuple(ServedLevel(level) for level in block.levels),
     )
 

@@ -36,6 +36,11 @@ class ServedTitans:
         self._input = torch.cat([titans.input.weight, titans.query.weight]).detach()
         self._output = titans.output.weight.detach()
 
+    def weights(self) -> list[Tensor]:
+        """The shared matrices."""
+        initial = [t for t in vars(self._mixer.weights).values() if isinstance(t, Tensor)]
+        return [self._input, self._output, *initial]
+
     def bind(self, views: Mapping[str, Tensor]) -> TitansSlots:
         """The layer's state in the tensors of a pool."""
         clocks = tuple(

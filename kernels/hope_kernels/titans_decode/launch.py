@@ -103,9 +103,9 @@ def launch_decode(
 ) -> Tensor:
     """``titans_decode`` on the kernels; arguments have been checked."""
     batch, heads, size = x.shape
-    x, q = x.contiguous(), q.contiguous()
+    x, q = dense_heads(x), dense_heads(q)
     seen = torch.empty(batch, heads, 8, size, dtype=torch.float32, device=x.device)
-    out = torch.empty_like(x)
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
     blocks = blocks or read_blocks(batch * heads, size, state.matrix.element_size())
     shape = {"H": heads, "D": size, "C": rule.chunk_size, "HAS_SLOTS": slots is not None}
     dots = {
@@ -120,6 +120,8 @@ def launch_decode(
         slots,
         *state.tensors().values(),
         seen,
+        x.stride(0),
+        q.stride(0),
         state.matrix.stride(0),
         *strides,
         **shape,
@@ -165,3 +167,9 @@ def launch_decode(
         **overlap,
     )
     return out
+
+
+def dense_heads(rows: Tensor) -> Tensor:
+    """Rows [B, H, D] whose heads lie behind each other; rows themselves may be slices of wider ones."""
+    _, heads, size = rows.shape
+    return rows if rows.stride()[1:] == (size, 1) or (heads == 1 and rows.stride(2) == 1) else rows.contiguous()

@@ -29,6 +29,8 @@ def read_kernel(
     gate_ptr,
     position_ptr,
     seen_ptr,
+    x_stride,
+    q_stride,
     matrix_stride,
     ring_stride,
     gate_stride,
@@ -68,8 +70,8 @@ def read_kernel(
     h = sequence_head % H
     d = tl.arange(0, D)
     cols = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    x_ptr += sequence_head * D
-    q_ptr += sequence_head * D
+    x_ptr += (sequence_head // H).to(tl.int64) * x_stride + h * D
+    q_ptr += (sequence_head // H).to(tl.int64) * q_stride + h * D
     seen_ptr += sequence_head.to(tl.int64) * (8 * D)
     # In the order of waiting: nothing before the matrix is asked for waits for the position.
     q = tl.load(q_ptr + d).to(tl.float32)
