@@ -87,41 +87,6 @@ def test_no_hidden_vector_sees_a_later_token(kind):
     assert not torch.equal(before[:, 30:], after[:, 30:])
 
 
-IN_PLACE = ("linear", "two clocks", "snapshot", "mlp", "mlp snapshot")
-
-
-@pytest.mark.parametrize("kind", IN_PLACE)
-def test_decode_equals_prefill_for_sequences_at_different_places(kind):
-    model, tokens = model_and_tokens(kind)
-    _, deltas = taught(model)
-    whole, _ = run(model, tokens, (45,), deltas)
-    starts = (3, 13)
-    states = [
-        model(tokens[b : b + 1, :at], model.fresh_state(1), deltas=pick(deltas, b))[1] for b, at in enumerate(starts)
-    ]
-    named = [s.tensors() for s in states]
-    state = states[0].with_tensors({n: torch.cat([t[n] for t in named]) for n in named[0]})
-    for step in range(30):
-        row = torch.stack([tokens[b, at + step] for b, at in enumerate(starts)])
-        hidden = model.decode(row, state, deltas=deltas)
-        model.commit_full(state, [at + step + 1 for at in starts])
-        for b, at in enumerate(starts):
-            assert (hidden[b] - whole[b, at + step]).abs().max() < EXACT
-
-
-@pytest.mark.parametrize("kind", IN_PLACE)
-def test_padded_prompts_equal_prompts_alone(kind):
-    model, tokens = model_and_tokens(kind, batch=3)
-    longest = model.config.titans.chunk_size
-    lengths = torch.tensor([longest, 3, longest - 3])
-    hidden, state = model(tokens[:, :longest], model.fresh_state(3), lengths=lengths)
-    for b, length in enumerate(lengths.tolist()):
-        alone, after = model(tokens[b : b + 1, :length], model.fresh_state(1))
-        assert (hidden[b, :length] - alone[0]).abs().max() < EXACT
-        for name, tensor in after.tensors().items():
-            assert (tensor[0] - state.tensors()[name][b]).abs().max() < EXACT, name
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_sequences_in_one_batch_do_not_touch(kind):
     model, tokens = model_and_tokens(kind)
@@ -167,7 +132,3 @@ def test_config_names_field_value_and_limit_of_what_it_refuses():
     with pytest.raises(ValueError, match=r"levels.chunk_size 24 is not a multiple of 16"):
         levels = tiny_config().levels
         tiny_config(levels=(levels[0], type(levels[1])(hidden_size=8, chunk_size=24, rank=2)))
-
-
-def pick(deltas, b):
-    return tuple(type(d)(d.inner[b : b + 1], d.outer[b : b + 1]) for d in deltas)

@@ -190,7 +190,7 @@ def test_outer_gradient_reaches_every_parameter_through_the_update():
 def test_cms_state_keeps_its_names_through_a_round_trip():
     model = tiny_model()
     cms = CmsState.fresh(model, 1)
-    again = cms.with_tensors(cms.tensors())
+    again = CmsState.of(model.config, cms.tensors())
     assert list(again.tensors()) == list(cms.tensors())
     assert isinstance(again.levels[1].slots[0], Delta)
     assert tiny_config().online_levels == (0, 1)

@@ -85,7 +85,7 @@ class ServedModel:
         Returns:
             hidden [N, d] after the final norm, in the compute dtype.
         """
-        h, x = F.embedding(batch.tokens, self._embedding).float(), None
+        h, x = F.embedding(batch.tokens, self._embedding).to(self.precision.wide), None
         eps = self.config.norm_eps
         dtype = self.precision.compute
         for index, (layer, slots) in enumerate(zip(self._layers, state, strict=True)):
@@ -110,7 +110,7 @@ class ServedModel:
         """Next-token logits [..., V], fp32, of hidden rows [..., d]; the embedding is tied."""
         if hidden.is_cuda and hidden.dtype is not torch.float32 and not hidden.requires_grad:
             return torch.mm(hidden, self._embedding.mT, out_dtype=torch.float32)
-        return F.linear(hidden, self._embedding).float()
+        return F.linear(hidden, self._embedding).to(self.precision.wide)
 
     def learning_weight(self, hidden: Tensor) -> Tensor:
         """How much each row's loss counts when the model learns online, [N] in (0, 4); see ``HopeModel``."""

@@ -25,6 +25,11 @@ class Precision:
         if self.state is torch.bfloat16:
             raise ValueError("state is bfloat16, too coarse for matrices that are rounded at every chunk: take float16")
 
+    @property
+    def wide(self) -> torch.dtype:
+        """What sums and norms are taken in: fp32, or fp64 for a model that computes in it."""
+        return torch.float64 if self.compute is torch.float64 else torch.float32
+
     @classmethod
     def of(cls, config: HopeConfig, device: str, *, state: str = "auto") -> Precision:
         """fp32 on a CPU; elsewhere as the checkpoint says. ``state``: float32, float16 or auto (fp16 on a device)."""
