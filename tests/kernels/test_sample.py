@@ -10,6 +10,8 @@ from hope_kernels.sample import SamplingRows, sample
 from hope_kernels.sample.reference import sample_reference
 from support.sample_data import RULES, SLOTS, allowed, moved, sampling_rows
 
+# numpy, which interprets the kernels, warns where fp32 reaches infinity or NaN, as these tests mean it to.
+pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
@@ -135,8 +137,8 @@ def test_a_row_depends_on_its_logits_and_slot_alone(vocab_size, dtype, blocks):
 
 def test_frequencies_follow_the_softmax():
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -2.0])
-    share = torch.bincount(torch.tensor(drawn(reference, logits, 3000, temperature=1.0)), minlength=5) / 3000
-    assert (share - torch.softmax(logits, 0)).abs().max() < 0.03
+    share = torch.bincount(torch.tensor(drawn(reference, logits, 1500, temperature=1.0)), minlength=5) / 1500
+    assert (share - torch.softmax(logits, 0)).abs().max() < 0.04
 
 
 @BOTH

@@ -61,6 +61,7 @@ def shape_kernel(
     best_ptr,
     peak_ptr,
     mass_ptr,
+    temperature_ptr,
     repetition_ptr,
     presence_ptr,
     frequency_ptr,
@@ -75,6 +76,7 @@ def shape_kernel(
     counts_stride,
     in_prompt_stride,
     num_slots,
+    least_temperature,
     V: tl.constexpr,
     BLOCK: tl.constexpr,
     STOPS: tl.constexpr,
@@ -82,7 +84,7 @@ def shape_kernel(
     BIASES: tl.constexpr,
     BIASES_WIDE: tl.constexpr,
 ):
-    """One program a (row, BLOCK of V): the shaped logits [B, V], and of every tile [B, tiles]
+    """One program a (row, BLOCK of V): the shaped logits [B, V] of rows that draw, and of every tile [B, tiles]
 
     best: the rank of its highest shaped logit; peak and mass: the highest logit as given, and the sum of exp(logit -
     peak), NaN when a logit is NaN or +inf. Nothing for rows without a slot.
@@ -114,7 +116,8 @@ def shape_kernel(
     if STOPS > 0:
         if tl.load(position_ptr + slot) < tl.load(min_tokens_ptr + slot):
             x = forbid(x, at, start, stop_ids_ptr + slot * STOPS, STOPS, STOPS_WIDE, BLOCK)
-    tl.store(shaped_ptr + row * V + at, x, mask=at < V)
+    if tl.load(temperature_ptr + slot) >= least_temperature:
+        tl.store(shaped_ptr + row * V + at, x, mask=at < V)
     part = row * tiles + tile
     tl.store(best_ptr + part, tl.max(ranked(x, at), 0))
     tl.store(peak_ptr + part, peak)
