@@ -12,11 +12,13 @@ MAX_LOGPROBS = 20
 MAX_CHOICES = 16
 MAX_LOGIT_BIAS = 1024
 MAX_SEED = 2**63 - 1
+GREEDY_BELOW = 1e-5
+"""Temperatures below this one are greedy: what they would tell apart is below the logits' own precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How tokens are chosen. Temperature 0 is greedy; ``None`` or 0 elsewhere switches a filter off."""
+    """How tokens are chosen. Temperatures below 1e-5 are greedy; ``None`` or 0 elsewhere switches a filter off."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -51,6 +53,11 @@ class SamplingParams:
         if self.logprobs is not None:
             check_range("sampling.logprobs", self.logprobs, 0, MAX_LOGPROBS)
         self._check_lists()
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken, and nothing drawn."""
+        return self.temperature < GREEDY_BELOW
 
     def _check_lists(self) -> None:
         check_range("sampling.stop (count)", len(self.stop), 0, MAX_STOPS)

@@ -6,13 +6,11 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator
 
-import torch
-
 from hope_serve.api import Delta, Ended, GenerateEvent, GenerateRequest, Timings, TokenLogprob, Usage
+from hope_serve.engine.draws import row_key
 from hope_serve.engine.loop import EngineLoop
-from hope_serve.engine.pending import as_refusal
 from hope_serve.engine.sequence import Purpose, Sampled, Sequence, Start
-from hope_serve.engine.text_stream import TextStream
+from hope_serve.engine.text_stream import Piece, TextStream
 from hope_serve.tokenizer import Tokenizer
 
 
@@ -27,13 +25,9 @@ class Choice:
         self._loop = asyncio.get_running_loop()
 
     def on_token(self, sequence: Sequence, sampled: Sampled) -> bool:
-        """Emit the token; True when a stop string has matched."""
-        is_stop = sampled.token in sequence.stop_ids
-        text = "" if is_stop else self._text.push(sampled.token)
-        logprobs: tuple[TokenLogprob, ...] = ()
-        if sequence.sampling.logprobs is not None:
-            logprobs = (TokenLogprob(token=sampled.token, logprob=sampled.logprob, top=sampled.top),)
-        self._send(Delta(choice=self._index, text=text, token_ids=(sampled.token,), logprobs=logprobs))
+        """Emit what the token makes certain; True when a stop string has matched."""
+        if sampled.token not in sequence.stop_ids:
+            self._send_piece(sequence, self._text.push(sampled))
         return bool(self._text.matched_stop)
 
     def on_end(self, sequence: Sequence) -> None:
@@ -43,8 +37,8 @@ class Choice:
             return
         if sequence.finish_reason is None:
             return
-        if not self._text.matched_stop and (rest := self._text.finish()):
-            self._send(Delta(choice=self._index, text=rest, token_ids=()))
+        if not self._text.matched_stop:
+            self._send_piece(sequence, self._text.finish())
         self._send(
             Ended(
                 choice=self._index,
@@ -54,6 +48,15 @@ class Choice:
                 timings=timings(sequence),
             )
         )
+
+    def _send_piece(self, sequence: Sequence, piece: Piece) -> None:
+        if not (piece.text or piece.tokens):
+            return
+        logprobs: tuple[TokenLogprob, ...] = ()
+        if sequence.sampling.logprobs is not None:
+            logprobs = tuple(TokenLogprob(token=s.token, logprob=s.logprob, top=s.top) for s in piece.tokens)
+        ids = tuple(sampled.token for sampled in piece.tokens)
+        self._send(Delta(choice=self._index, text=piece.text, token_ids=ids, logprobs=logprobs))
 
     def _send(self, event: GenerateEvent | BaseException) -> None:
         if not self._loop.is_closed():
@@ -94,7 +97,7 @@ class Generation:
             while left:
                 event = await self._events.get()
                 if isinstance(event, BaseException):
-                    raise as_refusal(event) from event
+                    raise event
                 yield event
                 left -= isinstance(event, Ended)
         finally:
@@ -127,14 +130,14 @@ def _sequence(
 ) -> Sequence:
     sampling = request.sampling
     stop_ids = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else {tokenizer.end})
-    seed = secrets.randbits(63) if sampling.seed is None else sampling.seed + index
+    seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
     return Sequence(
         purpose=Purpose.GENERATE,
         tokens=list(prompt),
-        listener=Choice(index, TextStream(tokenizer, sampling.stop), events),
+        listener=Choice(index, TextStream(tokenizer, sampling.stop, min_tokens=sampling.min_tokens), events),
         start=start,
         sampling=sampling,
-        generator=torch.Generator().manual_seed(seed % 2**63),
+        draw_key=row_key(seed, index),
         stop_ids=stop_ids,
         priority=request.priority,
         deadline=request.deadline,

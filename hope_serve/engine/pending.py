@@ -6,7 +6,6 @@ import asyncio
 
 from hope_serve.engine.loop import EngineLoop
 from hope_serve.engine.sequence import Sampled, Sequence
-from hope_serve.errors import HopeError, Unavailable
 
 
 class Pending:
@@ -39,13 +38,6 @@ class Pending:
         if self._done.done():
             return
         if sequence.error is not None:
-            self._done.set_exception(as_refusal(sequence.error))
+            self._done.set_exception(sequence.error)
         else:
             self._done.set_result(sequence)
-
-
-def as_refusal(error: BaseException) -> HopeError:
-    """What the caller did wrong stays as it is; the engine's own failure becomes a refusal."""
-    if isinstance(error, HopeError):
-        return error
-    return Unavailable("the engine stopped; another server can take the request", reason="ENGINE_STOPPED")

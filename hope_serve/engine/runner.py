@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -17,6 +18,17 @@ from hope_serve.model.hope import HopeModel
 T = TypeVar("T")
 Outcome = list[tuple[Sequence, Tensor]]
 
+SCORED_AT_ONCE = 256
+"""Tokens whose logits over the whole vocabulary are in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pieces that the model computes together; ``decodes``: one token each, in place."""
+
+    pieces: list[Piece]
+    decodes: bool
+
 
 class Runner:
     """The model and its slots.
@@ -29,32 +41,27 @@ class Runner:
         self._model, self._slots, self._alone = model, slots, deterministic
         self._chunk_sizes = model.config.titans.rule().chunk_sizes
 
-    def run(self, plan: Plan) -> Outcome:
-        """Compute one step; returns next-token logits [V] of every sequence that has seen all its tokens."""
-        outcome: Outcome = []
-        with torch.no_grad():
-            for group in self._decode_groups(plan.decode):
-                outcome += self._decode(group)
-            for pieces in self._piece_groups(plan.pieces):
-                outcome += self._feed(pieces)
-        for sequence in plan.lessons:
-            if sequence.lesson:
-                sequence.lesson.step()
-        return outcome
+    def groups(self, plan: Plan) -> list[Group]:
+        """What of a plan runs together; lessons apart."""
+        decoding = [Piece(sequence, 1) for sequence in sorted(plan.decode, key=lambda s: s.slot)]
+        in_place = self._model.decodes_in_place
+        groups = [Group(pieces, decodes=in_place) for pieces in self._grouped(decoding, self._decode_key)]
+        return groups + [Group(pieces, decodes=False) for pieces in self._grouped(plan.pieces, self._shape)]
 
-    def _decode_groups(self, sequences: list[Sequence]) -> Iterable[list[Sequence]]:
-        if not sequences:
-            return []
-        if self._alone:
-            return [[sequence] for sequence in sequences]
-        ordered = sorted(sequences, key=lambda s: s.slot)
-        if self._model.decodes_in_place:
-            return [ordered]
-        return _grouped(ordered, self._place)
+    @torch.no_grad()
+    def run(self, group: Group) -> Outcome:
+        """Compute one group; returns next-token logits [V] of every generation that has seen all its tokens.
+
+        When it raises, a group that does not decode in place has left its slots as they were.
+        """
+        return self._decode([piece.sequence for piece in group.pieces]) if group.decodes else self._feed(group.pieces)
+
+    def check_device(self) -> None:
+        """Raises what the device raises when it is lost, as after an illegal access: no later work can succeed."""
+        if self._model.embedding.is_cuda:
+            torch.cuda.synchronize(self._model.embedding.device)
 
     def _decode(self, sequences: list[Sequence]) -> Outcome:
-        if not self._model.decodes_in_place:
-            return self._feed([Piece(sequence, 1) for sequence in sequences])
         rows = self._slots.rows([s.slot for s in sequences])
         tokens = torch.tensor([s.tokens[s.num_fed] for s in sequences], device=self._model.embedding.device)
         hidden = self._model.decode(tokens, rows.state, deltas=rows.deltas)
@@ -64,10 +71,13 @@ class Runner:
         self._slots.write(rows, rows.state)
         return list(zip(sequences, self._model.logits(hidden).float(), strict=True))
 
-    def _piece_groups(self, pieces: list[Piece]) -> Iterable[list[Piece]]:
-        if self._alone:
-            return [[piece] for piece in pieces]
-        return _grouped(pieces, self._shape)
+    def _grouped(self, pieces: list[Piece], key: Callable[[Piece], Hashable]) -> list[list[Piece]]:
+        alone = [[piece] for piece in pieces if self._alone or piece.sequence.runs_alone]
+        together = [piece for piece in pieces if not (self._alone or piece.sequence.runs_alone)]
+        return alone + _grouped(together, key)
+
+    def _decode_key(self, piece: Piece) -> Hashable:
+        return () if self._model.decodes_in_place else self._place(piece.sequence)
 
     def _shape(self, piece: Piece) -> tuple[Hashable, ...]:
         """Pieces at the same place go together when none of them, padded, would pass a chunk boundary."""
@@ -94,29 +104,39 @@ class Runner:
             lengths=ends if ragged else None,
             deltas=rows.deltas,
         )
-        self._slots.write(rows, state)
         for piece, row in zip(pieces, hidden, strict=True):
             if piece.sequence.purpose is Purpose.SCORE:
                 self._score(piece, row)
+        outcome = self._next_logits(pieces, hidden)
+        self._slots.write(rows, state)
+        for piece in pieces:
             piece.sequence.num_fed += piece.length
-        done = [i for i, piece in enumerate(pieces) if not piece.sequence.num_unfed]
+        return outcome
+
+    def _next_logits(self, pieces: list[Piece], hidden: Tensor) -> Outcome:
+        """Of the generations that these pieces complete."""
+        done = [
+            (i, piece.length - 1)
+            for i, piece in enumerate(pieces)
+            if piece.sequence.purpose is Purpose.GENERATE and piece.length == piece.sequence.num_unfed
+        ]
         if not done:
             return []
-        last = hidden[done, ends[done] - 1]
-        logits = self._model.logits(last).float()
-        return [(pieces[i].sequence, row) for i, row in zip(done, logits, strict=True)]
+        at, last = zip(*done, strict=True)
+        logits = self._model.logits(hidden[list(at), list(last)]).float()
+        return [(pieces[i].sequence, row) for i, row in zip(at, logits, strict=True)]
 
     def _score(self, piece: Piece, hidden: Tensor) -> None:
         """Log-likelihood of each fed token's successor, from the prompt's last token on."""
         sequence = piece.sequence
         first = max(0, sequence.score_from - sequence.num_fed)
         targets = sequence.targets[sequence.num_fed + first : sequence.num_fed + piece.length]
-        if not targets:
-            return
-        logprobs = torch.log_softmax(self._model.logits(hidden[first : piece.length]).float(), -1)
-        wanted = torch.tensor(targets, device=logprobs.device)
-        sequence.token_logprobs += logprobs.gather(1, wanted[:, None])[:, 0].tolist()
-        sequence.greedy_hits += (logprobs.argmax(-1) == wanted).tolist()
+        for at in range(0, len(targets), SCORED_AT_ONCE):
+            wanted = torch.tensor(targets[at : at + SCORED_AT_ONCE], device=hidden.device)
+            rows = hidden[first + at : first + at + len(wanted)]
+            logprobs = torch.log_softmax(self._model.logits(rows).float(), -1)
+            sequence.token_logprobs += logprobs.gather(1, wanted[:, None])[:, 0].tolist()
+            sequence.greedy_hits += (logprobs.argmax(-1) == wanted).tolist()
 
 
 def _padded(piece: Piece, length: int) -> list[int]:

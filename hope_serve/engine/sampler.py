@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hope_serve.engine.draws import uniform_at
 from hope_serve.engine.sequence import Sampled, Sequence
 
 NEVER = float("-inf")
+LARGEST = 1e300
+"""Bound of a penalised logit: the smallest penalties allowed would lead past the numbers."""
 
 
 def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
@@ -15,17 +18,23 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
 
     Args:
         logits: [B, V] float32; not changed.
-        sequences: whose ``sampling``, tokens and generator decide, row by row.
+        sequences: whose ``sampling``, tokens and ``draw_key`` decide, row by row.
+
+    Raises:
+        FloatingPointError: a row holds what is not a number.
     """
+    best = logits.max(-1)  # a NaN is the largest of all
+    if not torch.isfinite(best.values).all():
+        raise FloatingPointError("the model's logits are not numbers")
     if all(_is_plain_greedy(sequence) for sequence in sequences):
-        return [Sampled(token=token) for token in logits.argmax(-1).tolist()]
+        return [Sampled(token=token) for token in best.indices.tolist()]
     return [_sample_row(row, sequence) for row, sequence in zip(logits, sequences, strict=True)]
 
 
 def _is_plain_greedy(sequence: Sequence) -> bool:
     sampling = sequence.sampling
     return (
-        sampling.temperature == 0
+        sampling.is_greedy
         and sampling.logprobs is None
         and not sampling.logit_bias
         and sampling.repetition_penalty == 1
@@ -36,9 +45,9 @@ def _is_plain_greedy(sequence: Sequence) -> bool:
 
 
 def _sample_row(logits: Tensor, sequence: Sequence) -> Sampled:
-    shaped = _forbid_early_stops(_penalize(logits.clone(), sequence), sequence)
+    shaped = _forbid_early_stops(_penalize(logits.double(), sequence), sequence)
     sampling = sequence.sampling
-    token = int(shaped.argmax()) if sampling.temperature == 0 else _draw(shaped, sequence)
+    token = int(shaped.argmax()) if sampling.is_greedy else _draw(shaped, sequence)
     if sampling.logprobs is None:
         return Sampled(token=token)
     logprobs = torch.log_softmax(logits, -1)
@@ -48,20 +57,27 @@ def _sample_row(logits: Tensor, sequence: Sequence) -> Sampled:
 
 
 def _penalize(logits: Tensor, sequence: Sequence) -> Tensor:
-    """Biases; then the repetition penalty over prompt and output, presence and frequency over the output."""
+    """Biases; then the repetition penalty over prompt and output, presence and frequency over the output.
+
+    ``logits`` are a copy in double precision, in which the smallest of these numbers are still above 0.
+    """
     sampling = sequence.sampling
-    for token, bias in sampling.logit_bias:
-        logits[token] += bias
+    if sampling.logit_bias:
+        tokens, biases = zip(*sampling.logit_bias, strict=True)
+        logits.index_add_(0, _on(logits, tokens), torch.tensor(biases, dtype=logits.dtype, device=logits.device))
     if sampling.repetition_penalty != 1:
-        seen = torch.tensor(sorted(set(sequence.tokens)), device=logits.device)
+        seen = _on(logits, tuple(set(sequence.tokens)))
         values = logits[seen]
         factor = sampling.repetition_penalty
-        logits[seen] = torch.where(values > 0, values / factor, values * factor)
+        logits[seen] = torch.where(values > 0, values / factor, values * factor).clamp(-LARGEST, LARGEST)
     if (sampling.presence_penalty or sampling.frequency_penalty) and sequence.sampled:
-        tokens = torch.tensor([s.token for s in sequence.sampled], device=logits.device)
-        unique, counts = torch.unique(tokens, return_counts=True)
+        unique, counts = torch.unique(_on(logits, [s.token for s in sequence.sampled]), return_counts=True)
         logits[unique] -= sampling.presence_penalty + sampling.frequency_penalty * counts
     return logits
+
+
+def _on(logits: Tensor, tokens: tuple[int, ...] | list[int]) -> Tensor:
+    return torch.tensor(tokens, device=logits.device)
 
 
 def _forbid_early_stops(logits: Tensor, sequence: Sequence) -> Tensor:
@@ -71,10 +87,13 @@ def _forbid_early_stops(logits: Tensor, sequence: Sequence) -> Tensor:
 
 
 def _draw(logits: Tensor, sequence: Sequence) -> int:
-    """Temperature, then top-k, top-p and min-p on the ranked tokens, then one number from the sequence's seed."""
+    """Temperature, then top-k, top-p and min-p on the ranked tokens, then one number from the sequence's key.
+
+    The best token stays, whatever the filters say.
+    """
     sampling = sequence.sampling
-    ranked, order = torch.sort(logits / sampling.temperature, descending=True, stable=True)
-    probabilities = torch.softmax(ranked, -1)
+    ranked, order = torch.sort(logits, descending=True, stable=True)
+    probabilities = torch.softmax((ranked - ranked[0]) / sampling.temperature, -1)
     keep = torch.ones_like(probabilities, dtype=torch.bool)
     if sampling.top_k:
         keep[sampling.top_k :] = False
@@ -83,7 +102,8 @@ def _draw(logits: Tensor, sequence: Sequence) -> int:
         keep &= probabilities.cumsum(-1) - probabilities < sampling.top_p
     if sampling.min_p:
         keep &= probabilities >= sampling.min_p * probabilities[0]
-    mass = torch.where(keep, probabilities, 0.0).double().cumsum(-1)
-    point = torch.rand((), generator=sequence.generator, dtype=torch.float64).item() * float(mass[-1])
+    keep[0] = True
+    mass = torch.where(keep, probabilities, 0.0).cumsum(-1)
+    point = uniform_at(sequence.draw_key, len(sequence.sampled)) * float(mass[-1])
     index = int(torch.searchsorted(mass, point, right=True))
     return int(order[min(index, int(keep.nonzero()[-1]))])

@@ -116,7 +116,7 @@ class Scheduler:
         for sequence in self.running:
             if sequence.purpose is Purpose.LEARN:
                 continue
-            if sequence.num_unfed == 1 and sequence.num_fed:
+            if sequence.purpose is Purpose.GENERATE and sequence.num_unfed == 1 and sequence.num_fed:
                 plan.decode.append(sequence)
             elif sequence.num_unfed and budget > 0:
                 length = self._cut(sequence, budget)

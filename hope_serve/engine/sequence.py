@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
-
 from hope_serve.api import FinishReason, SamplingParams
 from hope_serve.engine.adapter import Lesson
 from hope_serve.model.hope import Deltas
@@ -42,8 +40,12 @@ class Sampled:
     top: tuple[tuple[int, float], ...] = ()
 
 
+class SequenceFailed(Exception):
+    """A fault of the server's own ended this sequence, and no other; its cause is the fault."""
+
+
 class Listener(Protocol):
-    """Whoever waits for a sequence; called on the engine's thread, so it must be quick and must not raise."""
+    """Whoever waits for a sequence; called on the engine's thread, so it must be quick. What it raises ends it."""
 
     def on_token(self, sequence: Sequence, sampled: Sampled) -> bool:
         """A token was generated; returns True to end the sequence here, as at a stop string."""
@@ -59,7 +61,10 @@ class Sequence:
     """Tokens known so far, and how many of them the model has seen.
 
     forks: further choices that share this one's prompt and start when it has been fed.
+    draw_key: decides its draws, see ``draws.row_key``.
     targets, score_from: for scoring, the successor of every token, and the first whose likelihood is asked for.
+    keeps_state: its state is wanted when it has finished.
+    runs_alone: a step failed that it shared, so it shares no more of them.
 
     The engine's thread alone changes a sequence after it was submitted, but for ``cancelled``.
     """
@@ -69,7 +74,7 @@ class Sequence:
     listener: Listener
     start: Start = field(default_factory=Start)
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    generator: torch.Generator | None = None
+    draw_key: int = 0
     stop_ids: frozenset[int] = frozenset()
     lesson: Lesson | None = None
     priority: int = 0
@@ -78,6 +83,7 @@ class Sequence:
     targets: list[int] = field(default_factory=list)
     score_from: int = 0
     keeps_state: bool = False
+    runs_alone: bool = False
 
     num_fed: int = 0
     num_prompt: int = 0
@@ -97,6 +103,10 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.num_prompt = len(self.tokens)
+
+    def restart(self) -> None:
+        """Let the model read everything again, what was written so far included; what was written stays."""
+        self.num_fed, self.token_logprobs, self.greedy_hits = 0, [], []
 
     @property
     def consumed(self) -> int:

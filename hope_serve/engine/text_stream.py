@@ -2,33 +2,71 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
+
+from hope_serve.engine.sequence import Sampled
 from hope_serve.tokenizer import StreamDecoder, Tokenizer
 
 
-class TextStream:
-    """Turns tokens into text and watches for stop strings, also across token borders."""
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Text that has become certain, and the tokens that it begins."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...]) -> None:
+    text: str
+    tokens: tuple[Sampled, ...]
+
+
+class TextStream:
+    """Turns tokens into text and watches for stop strings, also across token borders.
+
+    Args:
+        min_tokens: what these first tokens say is the answer's, whatever it spells; stop strings count behind them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...], *, min_tokens: int = 0) -> None:
         self._decoder = StreamDecoder(tokenizer)
         self._stops = stops
+        self._min_tokens = min_tokens
         self._held = ""
+        # Tokens that were not given out yet, and where in the text each begins.
+        self._waiting: deque[tuple[int, Sampled]] = deque()
+        self._num_pushed = self._num_decoded = self._num_shown = 0
         self.matched_stop = ""
 
-    def push(self, token: int) -> str:
-        """The text that this token makes certain. After a match it is what came before the stop string."""
-        return self._release(self._decoder.push(token))
+    def push(self, sampled: Sampled) -> Piece:
+        """What this token makes certain. After a match it is what came before the stop string."""
+        self._num_pushed += 1
+        self._waiting.append((self._num_decoded, sampled))
+        text = self._decoder.push(sampled.token)
+        self._num_decoded += len(text)
+        if not self._stops or self._num_pushed <= self._min_tokens:
+            return self._everything(text)
+        return self._up_to(self._release(text))
 
-    def finish(self) -> str:
+    def finish(self) -> Piece:
         """What was held back in vain."""
-        text = self._release(self._decoder.flush())
+        text = self._release(self._decoder.flush()) if self._stops else self._decoder.flush()
         if self.matched_stop:
-            return text
+            return self._up_to(text)
         held, self._held = self._held, ""
-        return text + held
+        return self._everything(text + held)
+
+    def _everything(self, text: str) -> Piece:
+        self._num_shown += len(text)
+        tokens = tuple(sampled for _, sampled in self._waiting)
+        self._waiting.clear()
+        return Piece(text=text, tokens=tokens)
+
+    def _up_to(self, text: str) -> Piece:
+        """``text``, and the tokens that begin in what is shown with it."""
+        self._num_shown += len(text)
+        tokens = []
+        while self._waiting and self._waiting[0][0] < self._num_shown:
+            tokens.append(self._waiting.popleft()[1])
+        return Piece(text=text, tokens=tuple(tokens))
 
     def _release(self, text: str) -> str:
-        if not self._stops:
-            return text
         self._held += text
         found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:

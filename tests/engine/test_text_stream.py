@@ -6,27 +6,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tiny_model import tiny_tokenizer
 
-from hope_serve.engine.text_stream import TextStream
+from hope_serve.engine.sequence import Sampled
+from hope_serve.engine.text_stream import Piece, TextStream
 
 TOKENIZER = tiny_tokenizer()
 
 
-def stream(text: str, stops: tuple[str, ...]) -> tuple[list[str], TextStream]:
+def stream(text: str, stops: tuple[str, ...], *, min_tokens: int = 0) -> tuple[list[Piece], TextStream]:
     """The pieces shown, token by token, until a stop matches."""
-    shown = TextStream(TOKENIZER, stops)
+    shown = TextStream(TOKENIZER, stops, min_tokens=min_tokens)
     pieces = []
     for token in TOKENIZER.encode(text):
-        pieces.append(shown.push(token))
+        pieces.append(shown.push(Sampled(token=token)))
         if shown.matched_stop:
             return pieces, shown
     return [*pieces, shown.finish()], shown
 
 
+def said(pieces: list[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def tokens(pieces: list[Piece]) -> list[int]:
+    return [sampled.token for piece in pieces for sampled in piece.tokens]
+
+
 @given(st.text(max_size=60))
 def test_no_character_is_ever_split(text):
     pieces, _ = stream(text, ())
-    assert "".join(pieces) == text.encode("utf-8", "replace").decode("utf-8")
-    assert "\ufffd" not in "".join(pieces) or "\ufffd" in text
+    assert said(pieces) == text.encode("utf-8", "replace").decode("utf-8")
+    assert "\ufffd" not in said(pieces) or "\ufffd" in text
+    assert tokens(pieces) == TOKENIZER.encode(text)
 
 
 @given(
@@ -35,22 +45,39 @@ def test_no_character_is_ever_split(text):
 def test_text_ends_before_the_first_stop_wherever_tokens_break(text, stops):
     pieces, shown = stream(text, tuple(stops))
     at = [text.find(stop) for stop in stops if stop in text]
-    said = "".join(pieces)
+    whole = TOKENIZER.encode(text)
     if not at:
-        assert said == text and not shown.matched_stop
+        assert said(pieces) == text and not shown.matched_stop
+        assert tokens(pieces) == whole
     else:
         assert shown.matched_stop in stops
-        assert said == text[: text.find(shown.matched_stop)]
-        assert not any(stop in said for stop in stops)
+        assert said(pieces) == text[: text.find(shown.matched_stop)]
+        assert not any(stop in said(pieces) for stop in stops)
+        given_out = tokens(pieces)
+        assert given_out == whole[: len(given_out)]
+        assert TOKENIZER.decode(given_out).startswith(said(pieces))
+        assert not given_out or not TOKENIZER.decode(given_out[:-1]).startswith(said(pieces))
+
+
+@given(st.text(alphabet="abc ", max_size=40), st.integers(0, 12))
+def test_stop_strings_count_behind_the_first_tokens(text, least):
+    pieces, shown = stream(text, ("a", "b"), min_tokens=least)
+    whole = TOKENIZER.encode(text)
+    free = TOKENIZER.decode(whole[:least])
+    rest = text[len(free) :]
+    ends = [at for stop in "ab" if (at := rest.find(stop)) >= 0]
+    assert said(pieces) == free + (rest[: min(ends)] if ends else rest)
+    assert bool(shown.matched_stop) == bool(ends)
+    assert tokens(pieces)[:least] == whole[:least]
 
 
 def test_held_back_text_comes_out_when_no_stop_follows():
     pieces, _ = stream("the dog is", ("is a",))
-    assert "".join(pieces) == "the dog is"
+    assert said(pieces) == "the dog is"
 
 
 def test_incomplete_bytes_at_the_end_become_a_replacement_character():
     shown = TextStream(TOKENIZER, ())
     token = TOKENIZER.encode("日")[0]
-    assert shown.push(token) == ""
-    assert shown.finish() == "\ufffd"
+    assert shown.push(Sampled(token=token)).text == ""
+    assert shown.finish().text == "\ufffd"
