@@ -13,7 +13,7 @@ import msgspec
 from hope_serve.api import AdaptMetrics, AdaptMode, AdaptRequest, AdaptResult, Timings
 from hope_serve.engine.adapter import Learned, Lesson
 from hope_serve.engine.memories import Memories, Warm
-from hope_serve.engine.sequence import Sequence
+from hope_serve.engine.sequence import Sequence, SequenceFailed
 from hope_serve.errors import DeadlineExceeded, FailedPrecondition, HopeError, VersionConflict
 from hope_serve.memory.snapshot import Counter, Snapshot, combine_digests, digest_tensor
 from hope_serve.memory.store import Commit, Committed, Conflict, Duplicate, Gone, Head
@@ -60,7 +60,7 @@ class Adaptation:
             raise DeadlineExceeded(
                 "the deadline passed before the commit was confirmed; retry with the same request_id"
             ) from None
-        except HopeError as error:
+        except (HopeError, SequenceFailed) as error:
             refused = isinstance(error, FailedPrecondition)
             self.metrics.adapt_total(outcome="refused" if refused else "failed").inc()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 
 from hope_serve.api import (
@@ -99,7 +99,12 @@ class Engine:
     @property
     def ready(self) -> bool:
         """Whether new work is taken."""
-        return not self._draining and self._loop.failure is None
+        return not self._draining and self.failure is None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the engine's thread before its time; nothing is served any more, and a new process is needed."""
+        return self._loop.failure
 
     def seconds_since_step(self) -> float:
         """Seconds since the engine's thread last came round; it does so while idle, too."""
@@ -141,10 +146,7 @@ class Engine:
         Raises:
             InvalidRequest: a field is not allowed for this model.
         """
-        self._check_tokens("prompt", request.prompt, least=1, most=self.info.max_prompt_tokens)
-        for i, continuation in enumerate(request.continuations):
-            most = self.info.max_prompt_tokens - len(request.prompt)
-            self._check_tokens(f"continuations[{i}]", continuation, least=1, most=most)
+        await asyncio.to_thread(self._check_score, request)  # up to 256 texts
         with self._counted():
             return await self._scoring.score(request)
 
@@ -155,10 +157,7 @@ class Engine:
             InvalidRequest: a field is not allowed for this model.
             NotFound, FailedPrecondition, CorruptMemory: a version asked for.
         """
-        for i, probe in enumerate(request.probes):
-            self._check_tokens(f"probes[{i}].prompt", probe.prompt, least=1, most=self.info.max_prompt_tokens)
-            most = self.info.max_prompt_tokens - len(probe.prompt)
-            self._check_tokens(f"probes[{i}].continuation", probe.continuation, least=1, most=most)
+        await asyncio.to_thread(self._check_evaluate, request)  # up to 256 texts
         with self._counted():
             return await self._scoring.evaluate(request)
 
@@ -214,8 +213,10 @@ class Engine:
     @contextmanager
     def _counted(self) -> Iterator[None]:
         """Counts a request in and out; refuses it when the engine drains or has failed."""
-        if not self.ready:
-            raise Unavailable("the server is draining or its engine stopped; use another one", reason="DRAINING")
+        if self.failure is not None:
+            raise Unavailable("the engine stopped; another server can take the request", reason="ENGINE_STOPPED")
+        if self._draining:
+            raise Unavailable("the server is draining; use another one", reason="DRAINING")
         self._in_flight += 1
         self._quiet.clear()
         try:
@@ -229,7 +230,7 @@ class Engine:
         most = self.info.max_prompt_tokens
         self._check_tokens("prompt", request.prompt, least=0 if request.session_id else 1, most=most)
         self._check_ids("sampling.stop_token_ids", request.sampling.stop_token_ids)
-        self._check_ids("sampling.logit_bias", (token for token, _ in request.sampling.logit_bias))
+        self._check_ids("sampling.logit_bias", tuple(token for token, _ in request.sampling.logit_bias))
         if request.sampling.n > self._config.max_slots:
             raise InvalidRequest(
                 "sampling.n",
@@ -240,6 +241,18 @@ class Engine:
         if request.session_id and request.sampling.n != 1:
             raise InvalidRequest("sampling.n", f"{request.sampling.n} choices cannot continue one session; set n to 1")
 
+    def _check_score(self, request: ScoreRequest) -> None:
+        self._check_tokens("prompt", request.prompt, least=1, most=self.info.max_prompt_tokens)
+        most = self.info.max_prompt_tokens - len(request.prompt)
+        for i, continuation in enumerate(request.continuations):
+            self._check_tokens(f"continuations[{i}]", continuation, least=1, most=most)
+
+    def _check_evaluate(self, request: EvaluateRequest) -> None:
+        for i, probe in enumerate(request.probes):
+            self._check_tokens(f"probes[{i}].prompt", probe.prompt, least=1, most=self.info.max_prompt_tokens)
+            most = self.info.max_prompt_tokens - len(probe.prompt)
+            self._check_tokens(f"probes[{i}].continuation", probe.continuation, least=1, most=most)
+
     def _check_tokens(self, field: str, tokens: tuple[int, ...], *, least: int, most: int) -> None:
         if len(tokens) < least:
             raise InvalidRequest(field, f"{len(tokens)} tokens are fewer than {least}; send more")
@@ -249,12 +262,12 @@ class Engine:
             )
         self._check_ids(field, tokens)
 
-    def _check_ids(self, field: str, tokens: Iterable[int]) -> None:
-        for token in tokens:
-            if not 0 <= token < self.info.vocab_size:
-                raise InvalidRequest(
-                    field, f"token id {token} is outside the vocabulary [0, {self.info.vocab_size}); use its tokenizer"
-                )
+    def _check_ids(self, field: str, tokens: tuple[int, ...]) -> None:
+        size = self.info.vocab_size
+        if not tokens or (min(tokens) >= 0 and max(tokens) < size):
+            return
+        token = next(token for token in tokens if not 0 <= token < size)
+        raise InvalidRequest(field, f"token id {token} is outside the vocabulary [0, {size}); use its tokenizer")
 
 
 def _model_info(checkpoint: Checkpoint, config: EngineConfig, codec: TensorCodec) -> ModelInfo:

@@ -135,7 +135,10 @@ class Runner:
             wanted = torch.tensor(targets[at : at + SCORED_AT_ONCE], device=hidden.device)
             rows = hidden[first + at : first + at + len(wanted)]
             logprobs = torch.log_softmax(self._model.logits(rows).float(), -1)
-            sequence.token_logprobs += logprobs.gather(1, wanted[:, None])[:, 0].tolist()
+            found = logprobs.gather(1, wanted[:, None])[:, 0]
+            if found.isnan().any():
+                raise FloatingPointError("the model's logits are not numbers")
+            sequence.token_logprobs += found.tolist()
             sequence.greedy_hits += (logprobs.argmax(-1) == wanted).tolist()
 
 

@@ -100,6 +100,7 @@ async def _together(calls: Iterable[Coroutine[Any, Any, ScoreResult]]) -> tuple[
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _choices(versions: tuple[int, ...]) -> list[MemoryChoice]:
