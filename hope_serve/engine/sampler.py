@@ -89,7 +89,7 @@ def _forbid_early_stops(logits: Tensor, sequence: Sequence) -> Tensor:
 def _draw(logits: Tensor, sequence: Sequence) -> int:
     """Temperature, then top-k, top-p and min-p on the ranked tokens, then one number from the sequence's key.
 
-    The best token stays, whatever the filters say.
+    The best token stays, whatever the filters say: nothing is before it, and no share of its own probability is more.
     """
     sampling = sequence.sampling
     ranked, order = torch.sort(logits, descending=True, stable=True)
@@ -102,7 +102,6 @@ def _draw(logits: Tensor, sequence: Sequence) -> int:
         keep &= probabilities.cumsum(-1) - probabilities < sampling.top_p
     if sampling.min_p:
         keep &= probabilities >= sampling.min_p * probabilities[0]
-    keep[0] = True
     mass = torch.where(keep, probabilities, 0.0).cumsum(-1)
     point = uniform_at(sequence.draw_key, len(sequence.sampled)) * float(mass[-1])
     index = int(torch.searchsorted(mass, point, right=True))

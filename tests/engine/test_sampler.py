@@ -107,6 +107,8 @@ TINY = (1e-6, 1e-38, 1e-46, 5e-324)
 @pytest.mark.parametrize("filters", [{}, {"top_p": 0.95}, {"min_p": 0.05}, {"top_k": 3}, {"top_p": 5e-324}])
 def test_tiny_temperatures_are_greedy(temperature, filters):
     assert draws(20, temperature=temperature, **filters) == {0: 20}
+    close = torch.tensor([1.0, 1.0000002, 0.5])  # next to each other in float32
+    assert draws(20, logits=close, temperature=temperature, **filters) == {1: 20}
 
 
 @pytest.mark.parametrize("filters", [{"top_p": 1e-46}, {"top_p": 5e-324}, {"top_k": 1}, {"min_p": 1.0}])
