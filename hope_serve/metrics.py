@@ -1,6 +1,8 @@
 """What the server measures: every metric's name, meaning, unit, labels and buckets, in one table.
 
-Base units, no ids of users, memories or calls in any label, and every label's values are a closed set.
+Base units, no ids of users, memories or calls in any label, and every label's values are a closed set. Buckets are
+fine where a distribution is watched for itself and coarse where labels multiply them: a pod has fewer than 1,000
+series when it has served every method and met an error of every kind.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ import threading
 from itertools import product
 from typing import Any, Generic, Self, TypeVar, overload
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.metrics import MetricWrapperBase
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -42,18 +51,21 @@ STORE_OPS: Labels = (
 STORE_RESULTS: Labels = ("ok", "refused", "unavailable", "corrupt", "cancelled")
 LEVELS: Labels = tuple(str(i) for i in range(MAX_LEVELS))
 
-FAST_SECONDS = (
+STEP_SECONDS = (
     0.0005, 0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3,
     0.5, 0.75, 1.0, 2.5, 5.0,
 )  # fmt: skip
-CALL_SECONDS = (
+FIRST_TOKEN_SECONDS = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0, 7.5, 10.0,
     15.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 )  # fmt: skip
+STAGE_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0)
+METHOD_SECONDS = (0.005, 0.02, 0.1, 0.25, 1.0, 2.5, 10.0, 60.0, 300.0)
+STORE_SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.5, 10.0)
 TOKENS = tuple(float(2**i) for i in range(17))
 NATS = (-8.0, -4.0, -2.0, -1.0, -0.5, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 NORMS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-RATIOS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+RATIOS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 class Family(Generic[M]):
@@ -63,7 +75,7 @@ class Family(Generic[M]):
         self._collector = collector
         self._labels = labels
         combinations = list(product(*labels.values()))
-        if labels and len(combinations) <= MAX_PRECREATED:
+        if labels and isinstance(collector, Counter) and len(combinations) <= MAX_PRECREATED:
             for values in combinations:  # a series that starts at 0 has a rate from its first event on
                 collector.labels(*values)
 
@@ -115,37 +127,38 @@ class Metrics:
     requests_total = Definition(Counter, "Calls answered.", method=METHODS, code=CODES, finish_reason=FINISH_REASONS)
     admission_rejected_total = Definition(Counter, "Calls refused before any work.", reason=REJECTIONS)
     time_to_first_token_seconds = Definition(
-        Histogram, "From arrival to the first token, by where the memory was.", CALL_SECONDS, memory_tier=TIERS
+        Histogram, "From arrival to the first token, by where the memory was.", FIRST_TOKEN_SECONDS, memory_tier=TIERS
     )
-    inter_token_latency_seconds = Definition(Histogram, "Between a sequence's tokens.", FAST_SECONDS)
-    request_duration_seconds = Definition(Histogram, "From arrival to the answer's end.", CALL_SECONDS, method=METHODS)
-    request_queue_seconds = Definition(Histogram, "Waiting to be admitted to the batch.", CALL_SECONDS)
-    request_restore_seconds = Definition(Histogram, "Bringing memory or session in.", CALL_SECONDS)
-    request_prefill_seconds = Definition(Histogram, "Reading the prompt.", CALL_SECONDS)
-    request_decode_seconds = Definition(Histogram, "Writing the reply.", CALL_SECONDS)
+    inter_token_latency_seconds = Definition(Histogram, "Between a sequence's tokens.", STEP_SECONDS)
+    request_duration_seconds = Definition(Histogram, "From arrival to the answer's end.", METHOD_SECONDS, method=METHODS)
+    request_queue_seconds = Definition(Histogram, "Waiting to be admitted to the batch.", STAGE_SECONDS)
+    request_restore_seconds = Definition(Histogram, "Bringing memory or session in.", STAGE_SECONDS)
+    request_prefill_seconds = Definition(Histogram, "Reading the prompt.", STAGE_SECONDS)
+    request_decode_seconds = Definition(Histogram, "Writing the reply.", STAGE_SECONDS)
     prompt_tokens_total = Definition(Counter, "Prompt tokens read.")
     generation_tokens_total = Definition(Counter, "Tokens written.")
     adapt_tokens_total = Definition(Counter, "Tokens learned.")
     adapt_total = Definition(Counter, "Adaptations, background learning included.", outcome=OUTCOMES)
-    adapt_duration_seconds = Definition(Histogram, "From arrival to the durable version.", CALL_SECONDS)
+    adapt_duration_seconds = Definition(Histogram, "From arrival to the durable version.", STAGE_SECONDS)
     adapt_nll_delta = Definition(Histogram, "Loss after minus before, in nats a token.", NATS)
     adapt_surprise = Definition(Histogram, "Norm of the summed gradient per token.", NORMS)
     memory_drift_ratio = Definition(Histogram, "Learned change over the weights it changes.", RATIOS, level=LEVELS)
     memory_updates_total = Definition(Counter, "Updates of a level.", level=LEVELS)
     memory_lookups_total = Definition(Counter, "Memories looked for, by tier.", tier=TIERS[1:], result=LOOKUPS)
-    memory_restore_seconds = Definition(Histogram, "Bringing one memory in.", FAST_SECONDS, tier=TIERS[1:])
+    memory_restore_seconds = Definition(Histogram, "Bringing one memory in.", STORE_SECONDS, tier=TIERS[1:])
     memory_slots = Definition(Gauge, "Memories that fit on the device.")
     memory_slots_used = Definition(Gauge, "Memories on the device.")
     memory_evictions_total = Definition(Counter, "Memories that left the device.", reason=EVICTIONS)
     commit_conflicts_total = Definition(Counter, "Commits that met a newer version and learned again on it.")
     idempotent_replays_total = Definition(Counter, "Repeated calls answered with the first result.")
-    store_op_seconds = Definition(Histogram, "Store operations.", FAST_SECONDS, op=STORE_OPS, result=STORE_RESULTS)
+    store_op_seconds = Definition(Histogram, "Store operations.", STORE_SECONDS, op=STORE_OPS, result=STORE_RESULTS)
     store_up = Definition(Gauge, "1 while the store answers.")
-    engine_step_seconds = Definition(Histogram, "Engine steps.", FAST_SECONDS)
+    engine_step_seconds = Definition(Histogram, "Engine steps.", STEP_SECONDS)
     batch_tokens = Definition(Histogram, "Tokens of a step.", TOKENS)
 
     def __init__(self, *, build: dict[str, str] | None = None, model: dict[str, str] | None = None) -> None:
         """``build`` and ``model`` become the labels of hope_build_info and hope_model_info, which are always 1."""
+        disable_created_metrics()  # a series more for every counter and histogram, which nobody reads
         self.registry = CollectorRegistry()
         self._families: dict[str, Family[Any]] = {d.name: d.build(self.registry) for d in definitions()}
         for name, text, labels in (

@@ -15,6 +15,9 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 PAD, DOC, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|doc|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
 SPECIAL_TOKENS = (PAD, DOC, USER, ASSISTANT, SYSTEM, END)
 
+LONG = 1024
+"""Characters or ids from which on the batched form is used, even for one: it alone lets other threads go on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
@@ -77,6 +80,8 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, nothing added."""
+        if len(text) > LONG:
+            return self.encode_batch([text])[0]
         return list(self._fast.encode(text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -104,6 +109,8 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens have none."""
+        if len(ids) > LONG:
+            return str(self._fast.decode_batch([list(ids)], skip_special_tokens=True)[0])
         return str(self._fast.decode(list(ids), skip_special_tokens=True))
 
     def token_bytes(self, token: int) -> bytes:

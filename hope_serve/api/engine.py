@@ -27,6 +27,10 @@ State = TypeVar("State")
 """What a conversation carries from turn to turn, on the host."""
 
 
+class EngineFault(Exception):
+    """A fault of the engine's own ended this task, and no other; its cause is the fault."""
+
+
 class Purpose(enum.Enum):
     """Why a sequence runs."""
 

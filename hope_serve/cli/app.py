@@ -1,6 +1,7 @@
 """The commands together, and what their failures look like.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage, value or configuration, 3 no server there.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, value or configuration, 3 no server there. A server ends with
+70 when its engine has failed, and with 130 at a second signal.
 """
 
 from __future__ import annotations

@@ -66,8 +66,14 @@ class Scored:
     copies: ToHost
 
     def note(self) -> None:
-        """Tell the sequence."""
+        """Tell the sequence.
+
+        Raises:
+            FloatingPointError: the logits were not numbers.
+        """
         logprobs, hits = self.copies.wait()
+        if logprobs.isnan().any():
+            raise FloatingPointError("the model's logits are not numbers")
         self.sequence.token_logprobs += logprobs.tolist()
         self.sequence.greedy_hits += hits.tolist()
 

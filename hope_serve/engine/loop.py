@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hope_serve.api import FinishReason, TokenLogprob
-from hope_serve.api.engine import Purpose
+from hope_serve.api.engine import EngineFault, Purpose
 from hope_serve.engine.meter import Meter
 from hope_serve.engine.pools import Pools
 from hope_serve.engine.runner import Outcome, Runner
 from hope_serve.engine.scheduler import Plan, Scheduler
-from hope_serve.engine.sequence import Sequence, SequenceFailed
+from hope_serve.engine.sequence import Sequence
 from hope_serve.engine.teaching import Teaching
 from hope_serve.errors import DeadlineExceeded, HopeError, Unavailable
 from hope_serve.metrics import Metrics
@@ -209,7 +209,8 @@ class EngineLoop:
         for outcome in heard.outcomes:
             for scored in outcome.scored:
                 if not scored.sequence.done:
-                    scored.note()
+                    with self._ending(scored.sequence):
+                        scored.note()
             if outcome.drawn:
                 self._reply(outcome.drawn.tokens())
         for sequence in heard.scores:
@@ -335,7 +336,7 @@ def _stopped() -> Unavailable:
     return Unavailable("the engine stopped; another server can take the request", reason="ENGINE_STOPPED")
 
 
-def _failed(sequence: Sequence, cause: Exception) -> SequenceFailed:
-    failed = SequenceFailed(f"{sequence.purpose.value} failed")
+def _failed(sequence: Sequence, cause: Exception) -> EngineFault:
+    failed = EngineFault(f"{sequence.purpose.value} failed")
     failed.__cause__ = cause
     return failed

@@ -12,10 +12,6 @@ from hope_serve.api.engine import Purpose
 from hope_serve.engine.lesson import Lesson
 
 
-class SequenceFailed(Exception):
-    """A fault of the server's own ended this sequence, and no other; its cause is the fault."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """What a sequence begins with: a conversation's state, the tokens behind it, and the memory it reads.

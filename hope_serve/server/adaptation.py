@@ -14,6 +14,7 @@ from hope_serve.pb.hope.v1.adaptation_pb2_grpc import AdaptationServiceServicer
 from hope_serve.server.deadline import deadline_of
 from hope_serve.server.owners import owner_of
 from hope_serve.server.prompts import Prompts, payload_digest
+from hope_serve.server.workers import Workers
 from hope_serve.wire.adaptation import read_adapt, write_adapted
 
 if TYPE_CHECKING:
@@ -23,18 +24,24 @@ if TYPE_CHECKING:
 class AdaptationService(AdaptationServiceServicer):
     """Adapt."""
 
-    def __init__(self, service: Service, prompts: Prompts) -> None:
+    def __init__(self, service: Service, prompts: Prompts, workers: Workers) -> None:
         self._service = service
         self._prompts = prompts
+        self._workers = workers
 
     async def Adapt(
         self, request: adaptation_pb2.AdaptRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> adaptation_pb2.AdaptResponse:
         """Learns a text exactly once per request_id and answers when the memory is durable."""
-        call = read_adapt(request)
+        deadline = deadline_of(context)
+        lesson = await self._workers.run(request.ByteSize(), lambda: self._adapt_request(request, deadline))
+        return write_adapted(await self._service.adapt(lesson))
+
+    def _adapt_request(self, message: adaptation_pb2.AdaptRequest, deadline: float) -> AdaptRequest:
+        call = read_adapt(message)
         owner = owner_of(call.user_id)
-        tokens = await self._prompts.lesson(call.input)
-        lesson = AdaptRequest(
+        tokens = self._prompts.lesson(call.input)
+        return AdaptRequest(
             owner=owner,
             request_id=call.request_id,
             tokens=tokens,
@@ -42,6 +49,5 @@ class AdaptationService(AdaptationServiceServicer):
             expected_version=call.expected_version,
             options=call.options,
             source=call.source,
-            deadline=deadline_of(context),
+            deadline=deadline,
         )
-        return write_adapted(await self._service.adapt(lesson))

@@ -9,6 +9,7 @@ from hope_serve.api import AdaptOptions, AdaptRequest, Delta, Ended, GenerateEve
 from hope_serve.server.learner import Learner
 from hope_serve.server.owners import owner_of
 from hope_serve.server.prompts import Ids, Prompts, payload_digest
+from hope_serve.server.workers import Workers
 from hope_serve.tokenizer import Message
 from hope_serve.wire.calls import GenerateCall
 from hope_serve.wire.content import is_messages
@@ -20,9 +21,10 @@ class Exchange:
     A place with the learner is kept from the start, so that nothing is answered and then not learned for want of room.
     """
 
-    def __init__(self, call: GenerateCall, prompts: Prompts, learner: Learner) -> None:
+    def __init__(self, call: GenerateCall, prompts: Prompts, learner: Learner, workers: Workers) -> None:
         self._call = call
         self._prompts = prompts
+        self._workers = workers
         self._learner = learner
         self._tokens: Ids = ()
         self._answer: list[str] = []
@@ -34,7 +36,10 @@ class Exchange:
         if self._call.learn is not None:
             whole = self._call.learn is Learn.WHOLE_EXCHANGE
             reserved = self._call.sampling.max_tokens + 2 if whole else 0  # the answer, opened and closed
-            self._tokens = await self._prompts.lesson(_last_turns(self._call), reserved=reserved)
+            turns = _last_turns(self._call)
+            self._tokens = await self._workers.run(
+                _size(turns), lambda: self._prompts.lesson(turns, reserved=reserved)
+            )
             self._learner.reserve()
             self._holds_place = True
         return self
@@ -50,14 +55,15 @@ class Exchange:
         elif isinstance(event, Ended):
             self._num_open -= 1
             if self._holds_place and self._num_open == 0:
-                request = await self._request()
+                size = len(self._tokens) + sum(map(len, self._answer))
+                request = await self._workers.run(size, self._request)
                 self._holds_place = False
                 self._learner.start(request)
 
-    async def _request(self) -> AdaptRequest:
+    def _request(self) -> AdaptRequest:
         tokens = self._tokens
         if self._call.learn is Learn.WHOLE_EXCHANGE:
-            tokens += await self._prompts.lesson([Message(role="assistant", text="".join(self._answer))])
+            tokens += self._prompts.lesson([Message(role="assistant", text="".join(self._answer))])
         return AdaptRequest(
             owner=owner_of(self._call.user_id),
             request_id=self._call.learn_request_id,
@@ -65,6 +71,10 @@ class Exchange:
             payload_digest=payload_digest(tokens, AdaptOptions(), None),
             source=Source(id=self._call.request_id),
         )
+
+
+def _size(turns: list[Message]) -> int:
+    return sum(len(message.text) for message in turns)
 
 
 def _last_turns(call: GenerateCall) -> list[Message]:

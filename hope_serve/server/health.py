@@ -1,4 +1,9 @@
-"""grpc.health.v1: "" is alive (the engine came round lately), a service's name is ready (it takes new calls)."""
+"""grpc.health.v1: "" is alive (the engine came round lately), a service's name is ready (it takes new calls).
+
+An engine that has failed is not alive from the next pulse on, and its process ends by itself (see ``serve``). One that
+does not come round may only be slow: it is not alive after ``liveness_seconds``, and whoever probes decides what
+follows; the process goes on, and is alive again when the step ends.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +57,7 @@ class Health:
 
     async def refresh(self) -> None:
         """Make the answers true now."""
-        alive = self._service.seconds_since_step() <= self._limit
+        alive = self._service.failure is None and self._service.seconds_since_step() <= self._limit
         ready = alive and self._service.ready and not self._admission.draining
         await self._servicer.set(ALIVE, _status(alive))
         for service in self._services:

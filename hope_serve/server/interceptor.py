@@ -19,6 +19,7 @@ from hope_serve.errors import Exhausted, HopeError, InvalidRequest
 from hope_serve.metrics import Metrics
 from hope_serve.server.admission import Admission
 from hope_serve.server.measure import measure_call, measure_rejection
+from hope_serve.server.workers import Workers
 from hope_serve.wire.status import code_of, trailers, write_status
 
 OURS = "/hope.v1."
@@ -44,9 +45,12 @@ class Call:
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of the hope.v1 services; health and reflection pass untouched."""
 
-    def __init__(self, admission: Admission, metrics: Metrics, *, write_timeout_seconds: float) -> None:
+    def __init__(
+        self, admission: Admission, metrics: Metrics, workers: Workers, *, write_timeout_seconds: float
+    ) -> None:
         self._admission = admission
         self._metrics = metrics
+        self._workers = workers
         self._write_timeout = write_timeout_seconds
 
     async def intercept_service(
@@ -102,7 +106,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             measure_call(self._metrics, call.method, call.code.name, call.last_reply, seconds)
 
     async def _answer(self, handler: Any, raw: bytes, call: Call) -> None:
-        call.last_reply = await handler.unary_unary(_parsed(handler, raw), call.context)
+        call.last_reply = await handler.unary_unary(await self._parsed(handler, raw), call.context)
 
     async def _answer_all(self, handler: Any, raws: AsyncIterator[bytes], call: Call) -> None:
         call.last_reply = await handler.stream_unary(self._parsed_all(handler, raws), call.context)
@@ -119,10 +123,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 ) from error
             if raw is None:
                 return
-            yield _parsed(handler, raw)
+            yield await self._parsed(handler, raw)
+
+    async def _parsed(self, handler: Any, raw: bytes) -> Pb:
+        return await self._workers.run(len(raw), lambda: _parsed(handler, raw))
 
     async def _write_all(self, handler: Any, raw: bytes, call: Call) -> None:
-        replies: AsyncIterator[Pb] = handler.unary_stream(_parsed(handler, raw), call.context)
+        replies: AsyncIterator[Pb] = handler.unary_stream(await self._parsed(handler, raw), call.context)
         async with aclosing(replies):  # type: ignore[type-var]
             async for reply in replies:
                 call.last_reply = reply

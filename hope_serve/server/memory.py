@@ -28,6 +28,7 @@ from hope_serve.server.deadline import deadline_of
 from hope_serve.server.owners import DEFAULT_TENANT, owner_of
 from hope_serve.server.page_token import read_page_token, write_page_token
 from hope_serve.server.prompts import Prompts
+from hope_serve.server.workers import Workers
 from hope_serve.wire import memory
 from hope_serve.wire.calls import ProbeCall
 
@@ -44,10 +45,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class MemoryService(MemoryServiceServicer):
     """Everything about memories but teaching and reading them."""
 
-    def __init__(self, service: Service, prompts: Prompts) -> None:
+    def __init__(self, service: Service, prompts: Prompts, workers: Workers) -> None:
         self._service = service
         self._memories = service.memories
         self._prompts = prompts
+        self._workers = workers
 
     async def GetMemory(self, request: memory_pb2.GetMemoryRequest, _context: Context) -> memory_pb2.GetMemoryResponse:
         """Describes a user's memory."""
@@ -105,14 +107,11 @@ class MemoryService(MemoryServiceServicer):
         self, request: memory_pb2.EvaluateMemoryRequest, context: Context
     ) -> memory_pb2.EvaluateMemoryResponse:
         """Weighs given texts by the plain model and by versions of a user's memory."""
-        call = memory.read_evaluate(request)
-        evaluation = EvaluateRequest(
-            owner=owner_of(call.user_id),
-            probes=tuple([await self._probe(probe, i) for i, probe in enumerate(call.probes)]),
-            versions=tuple(call.versions),
-            deadline=deadline_of(context),
-        )
-        return memory.write_evaluations(await self._service.evaluate(evaluation))
+        deadline = deadline_of(context)
+        evaluation = await self._workers.run(request.ByteSize(), lambda: self._evaluate_request(request, deadline))
+        results = await self._service.evaluate(evaluation)
+        num_tokens = sum(result.num_tokens for result in results)
+        return await self._workers.run(num_tokens, lambda: memory.write_evaluations(results))
 
     async def ExportMemory(
         self, request: memory_pb2.ExportMemoryRequest, _context: Context
@@ -161,11 +160,20 @@ class MemoryService(MemoryServiceServicer):
         deleted = await self._memories.delete_session(owner_of(request.user_id), request.session_id)
         return memory_pb2.DeleteSessionResponse(deleted=deleted)
 
-    async def _probe(self, probe: ProbeCall, index: int) -> Probe:
+    def _evaluate_request(self, message: memory_pb2.EvaluateMemoryRequest, deadline: float) -> EvaluateRequest:
+        call = memory.read_evaluate(message)
+        return EvaluateRequest(
+            owner=owner_of(call.user_id),
+            probes=tuple(self._probe(probe, i) for i, probe in enumerate(call.probes)),
+            versions=tuple(call.versions),
+            deadline=deadline,
+        )
+
+    def _probe(self, probe: ProbeCall, index: int) -> Probe:
         with within(f"probes[{index}]"):
             return Probe(
-                prompt=await self._prompts.document_start(probe.prompt),
-                continuation=await self._prompts.continuation(probe.continuation),
+                prompt=self._prompts.document_start(probe.prompt),
+                continuation=self._prompts.continuation(probe.continuation),
             )
 
 

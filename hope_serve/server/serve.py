@@ -29,6 +29,8 @@ from hope_serve.tokenizer import Tokenizer
 log = logging.getLogger(__name__)
 
 QUICK_EXIT_CODE = 130
+FAILURE_EXIT_CODE = 70
+WATCH_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,9 @@ class Running:
 
 
 def run(config: Config, announce: Callable[[Running], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once, with exit code 130.
+
+    A process whose engine has failed ends by itself, with exit code 70, within two seconds.
 
     Raises:
         ConfigError, CheckpointError, HopeError: it cannot start; the message names the remedy.
@@ -100,9 +104,21 @@ async def _serve(config: Config, announce: Callable[[Running], None]) -> None:
         loop.add_signal_handler(number, on_signal)
     async with running(config) as server:
         announce(server)
+        watching = loop.create_task(_end_with(server), name="watch")
         await stop.wait()
         log.info("draining for at most %g s; a second signal ends at once", config.server.drain_seconds)
         await server.drain(config.server.drain_seconds)
+        watching.cancel()
+
+
+async def _end_with(server: Running) -> None:
+    """End the process when the engine has failed: a new one can serve, this one cannot."""
+    while server.service.failure is None:
+        await asyncio.sleep(WATCH_SECONDS)
+    log.critical("the engine has failed; the process ends with exit code %d", FAILURE_EXIT_CODE)
+    await server.server.close()  # calls under way are told, and health checks fail
+    # Not in order: a lost device may never let go of its memory. Commits are atomic, so nothing acknowledged is lost.
+    os._exit(FAILURE_EXIT_CODE)
 
 
 def _metrics_server(listen: str, metrics: Metrics) -> MetricsServer:

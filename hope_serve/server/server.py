@@ -23,6 +23,7 @@ from hope_serve.server.learner import Learner
 from hope_serve.server.memory import MemoryService
 from hope_serve.server.prompts import Prompts
 from hope_serve.server.reflection import enable_reflection
+from hope_serve.server.workers import Workers
 from hope_serve.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -47,12 +48,15 @@ class HopeServer:
         self._pulse: asyncio.Task[None] | None = None
         self._admission = Admission(config.max_concurrent_calls)
         self._learner = Learner(service, limit=config.max_background_learning)
-        interceptor = CallInterceptor(self._admission, metrics, write_timeout_seconds=config.write_timeout_seconds)
+        self._workers = Workers()
+        interceptor = CallInterceptor(
+            self._admission, metrics, self._workers, write_timeout_seconds=config.write_timeout_seconds
+        )
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
         prompts = Prompts(tokenizer, service.info)
-        add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner), self._server)
-        add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts), self._server)
-        add_MemoryServiceServicer_to_server(MemoryService(service, prompts), self._server)
+        add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner, self._workers), self._server)
+        add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, self._workers), self._server)
+        add_MemoryServiceServicer_to_server(MemoryService(service, prompts, self._workers), self._server)
         self._health = Health(service, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
         self._health.join(self._server)
         if config.reflection:
@@ -92,6 +96,7 @@ class HopeServer:
             self._pulse.cancel()
         self._learner.cancel()
         await self._server.stop(CLOSE_SECONDS)
+        self._workers.close()
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from hope_serve.api import AdaptMetrics, AdaptMode, AdaptRequest, AdaptResult
-from hope_serve.api.engine import Engine, LearnTask, Taught
+from hope_serve.api.engine import Engine, EngineFault, LearnTask, Taught
 from hope_serve.errors import DeadlineExceeded, FailedPrecondition, HopeError, VersionConflict
 from hope_serve.memory.snapshot import Counter, Snapshot, combine_digests, digest_tensor
 from hope_serve.memory.store import Commit, Committed, Conflict, Duplicate, Gone, Head
@@ -46,7 +46,7 @@ class Adaptation:
             raise DeadlineExceeded(
                 "the deadline passed before the commit was confirmed; retry with the same request_id"
             ) from None
-        except HopeError as error:
+        except (HopeError, EngineFault) as error:
             refused = isinstance(error, FailedPrecondition)
             self.metrics.adapt_total(outcome="refused" if refused else "failed").inc()
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from hope_serve.api import AdaptRequest, EvaluateRequest, GenerateRequest, ModelInfo, ScoreRequest
 from hope_serve.errors import InvalidRequest
@@ -18,7 +18,7 @@ class Checks:
         """Raises InvalidRequest."""
         self._tokens("prompt", request.prompt, least=0 if request.session_id else 1, most=self._info.max_prompt_tokens)
         self._ids("sampling.stop_token_ids", request.sampling.stop_token_ids)
-        self._ids("sampling.logit_bias", (token for token, _ in request.sampling.logit_bias))
+        self._ids("sampling.logit_bias", tuple(token for token, _ in request.sampling.logit_bias))
         if request.sampling.n > self._max_slots:
             raise InvalidRequest(
                 "sampling.n",
@@ -62,9 +62,9 @@ class Checks:
             )
         self._ids(field, tokens)
 
-    def _ids(self, field: str, tokens: Iterable[int]) -> None:
-        for token in tokens:
-            if not 0 <= token < self._info.vocab_size:
-                raise InvalidRequest(
-                    field, f"token id {token} is outside the vocabulary [0, {self._info.vocab_size}); use its tokenizer"
-                )
+    def _ids(self, field: str, tokens: Sequence[int]) -> None:
+        size = self._info.vocab_size
+        if not tokens or (min(tokens) >= 0 and max(tokens) < size):
+            return
+        token = next(token for token in tokens if not 0 <= token < size)
+        raise InvalidRequest(field, f"token id {token} is outside the vocabulary [0, {size}); use its tokenizer")

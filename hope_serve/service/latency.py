@@ -39,12 +39,9 @@ class Latency:
         elif not self._last:
             metrics.time_to_first_token_seconds(memory_tier=self._tier).observe(now - self._began)
         self._last[event.choice] = now
-        metrics.generation_tokens_total().inc(len(event.token_ids))
 
     def _end(self, event: Ended) -> None:
         metrics, timings = self._metrics, event.timings
         metrics.request_queue_seconds().observe(timings.queue_seconds)
         metrics.request_prefill_seconds().observe(timings.prefill_seconds)
         metrics.request_decode_seconds().observe(timings.decode_seconds)
-        if event.choice == 0:
-            metrics.prompt_tokens_total().inc(event.usage.prompt_tokens)

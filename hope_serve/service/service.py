@@ -95,7 +95,7 @@ class Service:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the engine, if it has ended."""
+        """What ended the engine before its time; nothing is served any more, and a new process is needed."""
         return self._engine.failure
 
     def seconds_since_step(self) -> float:
@@ -132,7 +132,7 @@ class Service:
         Raises:
             InvalidRequest: a field is not allowed for this model.
         """
-        self._checks.score(request)
+        await asyncio.to_thread(self._checks.score, request)  # up to 256 texts
         with self._counted():
             return await self._scoring.score(request)
 
@@ -143,7 +143,7 @@ class Service:
             InvalidRequest: a field is not allowed for this model.
             NotFound, FailedPrecondition, CorruptMemory: a version asked for.
         """
-        self._checks.evaluate(request)
+        await asyncio.to_thread(self._checks.evaluate, request)  # up to 256 texts
         with self._counted():
             return await self._scoring.evaluate(request)
 
@@ -192,8 +192,10 @@ class Service:
     @contextmanager
     def _counted(self) -> Iterator[None]:
         """Counts a request in and out; refuses it when the service drains or its engine has failed."""
-        if not self.ready:
-            raise Unavailable("the server is draining or its engine stopped; use another one", reason="DRAINING")
+        if self.failure is not None:
+            raise Unavailable("the engine stopped; another server can take the request", reason="ENGINE_STOPPED")
+        if self._draining:
+            raise Unavailable("the server is draining; use another one", reason="DRAINING")
         self._in_flight += 1
         self._quiet.clear()
         try:

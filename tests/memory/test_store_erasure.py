@@ -8,7 +8,6 @@ from support.store_memories import (
     BOB,
     MODEL,
     content,
-    session,
     small,
     step,
     write_versions,
@@ -16,28 +15,48 @@ from support.store_memories import (
 
 from hope_serve.errors import NotFound
 from hope_serve.memory.snapshot import Snapshot, TensorBytes
-from hope_serve.memory.store import Gone, Head
+from hope_serve.memory.store import Gone, Head, StoredSession
 
 
 async def test_erasing_removes_memory_sessions_and_every_trace_of_the_bytes(storage, store):
-    secret = b"the user's own secret, sixty-four bytes of it, to be found later"
-    given = Snapshot(
-        fingerprint=MODEL, schema=1, tensors={"t": TensorBytes(dtype="uint8", shape=(64,), data=secret)}, counters={}
+    secrets = [b"what was learned of the user, secret", b"what the user said in one talk, secret"]
+    learned, said = (
+        Snapshot(
+            fingerprint=MODEL,
+            schema=1,
+            tensors={"t": TensorBytes(dtype="uint8", shape=(len(secret),), data=secret)},
+            counters={},
+        )
+        for secret in secrets
     )
-    await store.commit(ALICE, step(0, given))
-    await store.save_session(ALICE, "s", session(1, base=1), ttl_seconds=60)
+    await store.commit(ALICE, step(0, learned))
+    for name in ("one", "two"):
+        await store.save_session(
+            ALICE, name, StoredSession(turn=1, base_version=1, snapshot=said), ttl_seconds=60
+        )
     await write_versions(store, BOB, 1)
+    owner = store.owner_key(ALICE)
+    assert len(await storage.spots("session_chunks", owner)) == 2
+    if storage.keys is None:
+        assert [_is_in(await storage.everything(), secret) for secret in secrets] == [True, True]
     receipt = await store.erase(ALICE)
-    assert (receipt.versions_removed, receipt.sessions_removed) == (1, 1)
-    assert secret not in await storage.everything()
+    assert (receipt.versions_removed, receipt.sessions_removed) == (1, 2)
+    assert [_is_in(await storage.everything(), secret) for secret in secrets] == [False, False]
+    for kind in ("chunks", "manifest", "result", "data_key", "session", "session_chunks"):
+        assert await storage.spots(kind, owner) == []
     head = await store.head(ALICE)
     assert head == Head(version=2, mark=head.mark, exists=False, updated_at=receipt.erased_at)
-    assert await store.load_session(ALICE, "s", fingerprint=MODEL) is None
+    assert await store.load_session(ALICE, "one", fingerprint=MODEL) is None
     assert await store.versions(ALICE) == ()
     with pytest.raises(NotFound):
         await store.load(ALICE, fingerprint=MODEL)
     assert (await store.load(BOB, fingerprint=MODEL)).version == 1
     assert await store.erase(ALICE) == receipt
+
+
+def _is_in(everything, secret):
+    """As it is, or as SQLite writes it out."""
+    return secret in everything or secret.hex().upper().encode() in everything
 
 
 async def test_an_erasure_is_told_to_every_pod_that_listens(request, storage, store):

@@ -27,7 +27,7 @@ async def server(checkpoint_folder, tmp_path_factory):
         checkpoint_folder, tmp_path_factory.mktemp("bad"), max_prompt_tokens=LIMIT, max_adapt_tokens=LIMIT, max_slots=8
     )
     async with running(config) as started, connect(started) as client:
-        assert started.engine.info.vocab_size == VOCAB
+        assert started.service.info.vocab_size == VOCAB
         await client.adapt("ann", "My dog is called Biscuit.", request_id="known")
         yield started
 

@@ -80,7 +80,7 @@ async def test_damage_is_data_loss_for_one_user_and_gone_when_it_is_repaired(
     server, client, home, good_answers, repair, statement
 ):
     await _good(client, "bob")  # who takes the only slot, so that ann's memory has to be read again
-    _damage(home / "memory.db", statement, server.engine.memories.store.owner_key(ANN))
+    _damage(home / "memory.db", statement, server.service.memories.store.owner_key(ANN))
     with pytest.raises(CorruptMemory) as refused:
         await client.generate("My dog", user_id="anneke", sampling=GOOD)
     assert "anneke" not in str(refused.value)

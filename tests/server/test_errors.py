@@ -17,7 +17,7 @@ async def test_a_bug_is_internal_with_a_correlation_id_and_no_word_of_python(ser
     def broken(*_, **__):
         raise KeyError("secret tensor of somebody")
 
-    monkeypatch.setattr(server.engine, "score", broken)
+    monkeypatch.setattr(server.service, "score", broken)
     with caplog.at_level(logging.ERROR), pytest.raises(HopeError) as failed:
         await client.score("tea", ["sugar"])
     assert failed.value.reason == "INTERNAL"

@@ -19,7 +19,7 @@ async def test_a_running_server_is_alive_and_every_service_is_ready(client):
 
 
 async def test_an_engine_that_does_not_come_round_is_neither_alive_nor_ready(server, client, monkeypatch):
-    monkeypatch.setattr(type(server.engine), "seconds_since_step", lambda _: 1e6)
+    monkeypatch.setattr(type(server.service), "seconds_since_step", lambda _: 1e6)
     await server.server.refresh_health()
     assert not await client.is_serving("")
     assert not await client.is_serving()

@@ -63,7 +63,7 @@ async def test_a_long_text_is_tokenised_like_a_short_one(client):
 
 
 async def test_get_model_describes_the_checkpoint(client, server):
-    assert await client.get_model() == server.engine.info
+    assert await client.get_model() == server.service.info
 
 
 async def test_a_text_in_a_session_goes_on_where_the_last_turn_ended(client):

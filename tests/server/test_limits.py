@@ -98,7 +98,7 @@ async def test_a_reader_that_stops_reading_loses_its_stream_and_frees_its_slot(o
             )
             call = InferenceServiceStub(narrow).GenerateStream(request)
             await call.read()
-            assert server.engine.ready
+            assert server.service.ready
             async with asyncio.timeout(20):
                 await client.generate("tea", sampling=SHORT)  # the only slot is free again
             with pytest.raises(grpc.aio.AioRpcError) as lost:

@@ -111,7 +111,7 @@ async def test_files_that_must_not_come_in_are_refused_by_their_status(client, a
 
 async def test_a_sealed_file_that_the_model_could_not_run_is_refused_before_it_is_kept(client, server):
     """Whoever knows the format can seal anything: the model's own shapes and finite numbers are asked for as well."""
-    codec = server.engine.memories.codec
+    codec = server.service.memories.codec
     good, _ = codec.memory_to_snapshot(codec.blank(), None, {"adapts": 1})
     name = next(iter(good.tensors))
     inf = bytes(TensorBytes(dtype="float16", shape=(1,), data=b"\x00\x7c").data)
@@ -204,14 +204,14 @@ async def test_streamed_calls_are_counted_like_all_others(client, server, ann):
     await client.import_memory("bob", [await exported(client)])
     with pytest.raises(CorruptMemory):
         await client.import_memory("carl", [b"nothing of ours"])
-    registry = server.engine.memories._metrics.registry
+    registry = server.service.memories._metrics.registry
     for method, code in (("ExportMemory", "OK"), ("ImportMemory", "OK"), ("ImportMemory", "DATA_LOSS")):
         labels = {"method": method, "code": code, "finish_reason": "none"}
         assert registry.get_sample_value("hope_requests_total", labels) == 1
 
 
 def _restored(server):
-    registry = server.engine.memories._metrics.registry
+    registry = server.service.memories._metrics.registry
     return registry.get_sample_value("hope_memory_restore_seconds_count", {"tier": "store"})
 
 

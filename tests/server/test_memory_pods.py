@@ -36,7 +36,7 @@ async def open_pod(valkey, open_server):
     async def opened(**changes):
         settings = {"url": valkey.url, "durability": "volatile", "deterministic": True} | changes
         async with open_server(**settings) as server, connect(server) as client:
-            client.engine = server.engine
+            client.service = server.service
             yield client
 
     return opened
@@ -120,7 +120,7 @@ async def test_an_erasure_on_one_pod_frees_the_others_copy_and_it_answers_withou
 async def test_a_stale_writer_is_told_that_the_memory_was_erased_and_writes_nothing(pods, monkeypatch):
     one, two = pods
     await one.adapt("ann", LESSONS[0])
-    store = two.engine.memories.store
+    store = two.service.memories.store
     reached, go_on, commit = asyncio.Event(), asyncio.Event(), store.commit
 
     async def held(*arguments):
@@ -142,7 +142,7 @@ async def test_a_stale_writer_is_told_that_the_memory_was_erased_and_writes_noth
 async def test_levels_that_did_not_move_are_not_written_again(open_pod, monkeypatch):
     """Of the tiny model, 16 tokens end a chunk of the first level and leave the second where it was."""
     async with open_pod() as pod:
-        store = pod.engine.memories.store
+        store = pod.service.memories.store
         written, commit = [], store.commit
 
         async def counted(*arguments):
@@ -153,7 +153,7 @@ async def test_levels_that_did_not_move_are_not_written_again(open_pod, monkeypa
         monkeypatch.setattr(store, "commit", counted, raising=False)
         for i, count in enumerate((33, 17, 2)):  # ends both levels' chunks, the first level's, nobody's
             await pod.adapt("ann", list(range(10, 10 + count)), request_id=str(i))
-    blank = pod.engine.memories.codec.blank().cms.tensors()
+    blank = pod.service.memories.codec.blank().cms.tensors()
     part = {prefix: 2 * sum(t.numel() for n, t in blank.items() if n.startswith(prefix)) for prefix in PARTS}
     moved = [
         part["0.delta"] + part["1.delta"] + part["1.slot0"],
@@ -170,14 +170,14 @@ async def test_a_warm_memory_takes_as_much_ram_as_it_is_counted_for(pods):
     await one.adapt("ann", LESSONS[0])
     await two.warm_memory("ann")
     for pod in pods:
-        warm = pod.engine.memories._warm[ANN]
+        warm = pod.service.memories._warm[ANN]
         tensors = [*warm.learned.cms.tensors().values(), *(side for delta in warm.deltas for side in delta)]
         held = sum(t.untyped_storage().nbytes() for t in tensors)
-        assert held == pod.engine.memories.codec.warm_bytes
+        assert held == pod.service.memories.codec.warm_bytes
 
 
 def _is_warm(pod, owner: Owner) -> bool:
-    return owner in pod.engine.memories._warm
+    return owner in pod.service.memories._warm
 
 
 async def test_who_is_resident_is_answered_while_the_store_is_away(pods, valkey):

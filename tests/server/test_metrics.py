@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.server_running import connect
 
-from hope_serve.api import SamplingParams
+from hope_serve.api import AdaptOptions, SamplingParams
 from hope_serve.errors import HopeError
-from hope_serve.metrics import Metrics, definitions
+from hope_serve.metrics import METHODS, Metrics, definitions
 
 NAMES = """
 requests_running requests_waiting requests_adapting queue_tokens requests_total admission_rejected_total
@@ -24,6 +24,14 @@ commit_conflicts_total idempotent_replays_total store_op_seconds store_up engine
 model_info
 """.split()
 SHORT = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
+ENDLESS = SamplingParams(max_tokens=2**20, ignore_eos=True, n=3)
+LOAD = (
+    "hope_requests_running",
+    "hope_requests_waiting",
+    "hope_requests_adapting",
+    "hope_queue_tokens",
+    "hope_memory_slots_used",
+)
 
 
 @pytest.fixture
@@ -66,6 +74,112 @@ async def test_what_was_done_was_counted(scraped):
     assert samples["hope_store_up"][()] == 1
     assert samples["hope_memory_slots"][()] == 8
     assert samples["hope_memory_updates_total"][("0",)] > 0
+
+
+@pytest.mark.parametrize("way", ["cancel", "deadline", "disconnect"])
+async def test_gauges_are_true_within_a_second_however_calls_ended_on_a_server_that_is_idle_afterwards(
+    open_server, way
+):
+    async with open_server(max_slots=3) as server:
+        client = connect(server)
+        seconds = 1.5 if way == "deadline" else 60.0
+        calls = [_read(client.stream("tea", sampling=ENDLESS, timeout_seconds=seconds)) for _ in range(2)]
+        calls.append(client.adapt("ann", [20] * 2000, options=AdaptOptions(passes=8), request_id="long"))
+        running = [asyncio.ensure_future(call) for call in calls]
+        await _until(server, lambda load: load["hope_memory_slots_used"] == 3 and load["hope_requests_waiting"] == 1)
+        load = await _load(server)
+        assert load["hope_requests_running"] == 3
+        assert load["hope_requests_adapting"] == 1
+        assert load["hope_queue_tokens"] > 0
+        if way == "disconnect":
+            await client.close()
+        elif way == "deadline":
+            await asyncio.wait(running[:2])
+        for call in running:
+            call.cancel()
+        await asyncio.wait(running)
+        async with asyncio.timeout(1):
+            await _until(server, lambda load: not any(load.values()))
+        await client.close()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_tokens_of_an_answer_that_was_cut_off_are_counted(open_server):
+    async with open_server() as server, connect(server) as client:
+        stream = client.stream([20] * 50, sampling=ENDLESS)
+        seen = 0
+        while seen < 30:
+            event = await anext(stream)
+            seen += len(getattr(event, "token_ids", ()))
+        await stream.aclose()
+        await _until(server, lambda load: not any(load.values()))
+        counted = _by_labels(await asyncio.to_thread(_scrape, server.metrics_port))
+    assert counted["hope_prompt_tokens_total"][()] == 50
+    assert counted["hope_generation_tokens_total"][()] >= seen
+
+
+async def test_a_server_that_has_served_everything_shows_fewer_than_a_thousand_series(open_server):
+    async with open_server() as server, connect(server) as client:
+        await _everything(client)
+        text = await asyncio.to_thread(_scrape, server.metrics_port)
+    methods = {labels[0] for labels in _by_labels(text)["hope_requests_total"]}
+    assert methods == set(METHODS)
+    series = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert len(series) < 800  # room for errors that this server did not meet
+    assert not any("_created" in line for line in series)
+
+
+async def _everything(client) -> None:
+    """Every method, answered and refused."""
+    await client.adapt("ann", "My dog is called Biscuit. " * 8, request_id="one")
+    await client.adapt("ann", "My dog is called Biscuit. " * 8, request_id="one")
+    await client.generate("My dog", user_id="ann", session_id="s", sampling=SHORT)
+    _ = [event async for event in client.stream("My dog", user_id="ann", sampling=SHORT)]
+    await client.score("My dog", [" is", " was"], user_id="ann")
+    await client.detokenize(await client.tokenize("tea"))
+    await client.get_model()
+    await client.get_memory("ann")
+    _ = [memory async for memory in client.list_memories()]
+    await client.list_versions("ann")
+    await client.rollback_memory("ann", 1)
+    await client.fork_memory("ann", "bob")
+    await client.evaluate_memory("ann", ["tea"])
+    file = [piece async for piece in client.export_memory("ann")]
+    await client.import_memory("cid", file)
+    await client.warm_memory("cid")
+    await client.delete_session("ann", "s")
+    await client.delete_memory("ann")
+    for call in (
+        client.generate("x", sampling=SHORT, user_id="a\x00b"),
+        client.generate("x", sampling=SHORT, timeout_seconds=1e-4),
+        client.get_memory("nobody"),
+        client.rollback_memory("bob", 9),
+        client.fork_memory("ann", "bob"),
+        client.delete_memory("nobody"),
+        client.evaluate_memory("nobody", ["x"]),
+        client.adapt("bob", "x y z", request_id="two", expected_version=9),
+        client.import_memory("dan", [b"no memory"]),
+        client.list_versions("nobody"),
+        client.warm_memory("bob", min_version=9),
+    ):
+        with pytest.raises(HopeError):
+            await call
+
+
+async def _read(stream) -> None:
+    async for _ in stream:
+        pass
+
+
+async def _load(server) -> dict[str, float]:
+    values = _by_labels(await asyncio.to_thread(_scrape, server.metrics_port))
+    return {name: values[name][()] for name in LOAD}
+
+
+async def _until(server, true) -> None:
+    async with asyncio.timeout(10):
+        while not true(await _load(server)):
+            await asyncio.sleep(0.02)
 
 
 async def test_no_label_names_a_person_and_every_value_is_from_its_closed_set(scraped):

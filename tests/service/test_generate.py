@@ -10,10 +10,12 @@ import torch
 from support.engine_calls import ANN, adapt, generate, generate_all, ids
 from support.tiny_model import write_tiny_checkpoint
 
-from hope_serve.api import FinishReason, MemoryChoice, OnMissing, SamplingParams
+from hope_serve.api import FinishReason, MemoryChoice, OnMissing, SamplingParams, ScoreRequest
 from hope_serve.errors import DeadlineExceeded, Exhausted, InvalidRequest, NotFound
+from hope_serve.metrics import Metrics
 from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.model.config import TitansConfig
+from hope_serve.tokenizer import Tokenizer
 
 
 def greedy(checkpoint, prompt, count, deltas=None):
@@ -92,12 +94,15 @@ async def test_seed_decides_the_draw_whoever_else_runs(engine):
     assert (await draw(12)).tokens != first.tokens
 
 
-async def test_choices_share_a_prompt_and_differ_by_seed(engine):
-    replies = await generate_all(engine, ids(5, 30), n=4, temperature=2.0, seed=7, max_tokens=12)
-    alone = await generate(engine, ids(5, 30), temperature=2.0, seed=9, max_tokens=12)
-    assert len({tuple(r.tokens) for r in replies}) == 4
-    assert replies[2].tokens == alone.tokens
+async def test_choices_of_one_seed_are_repeatable_and_nobody_elses(engine):
+    """No choice equals one of a neighbouring seed, and seeds that share their lower 32 bits share nothing else."""
+    draw = lambda seed, n: generate_all(engine, ids(5, 30), n=n, temperature=2.0, seed=seed, max_tokens=12)
+    replies = await draw(7, 4)
+    assert [r.tokens for r in await draw(7, 4)] == [r.tokens for r in replies]
+    assert (await draw(7, 1))[0].tokens == replies[0].tokens
     assert all(r.end.usage.prompt_tokens == 30 for r in replies)
+    said = [tuple(r.tokens) for seed in (7, 8, 9, 10, 7 + 2**32, 7 + 2**62) for r in await draw(seed, 4)]
+    assert len(set(said)) == len(said) == 24
 
 
 async def test_greedy_choices_agree(engine):
@@ -109,9 +114,10 @@ async def test_length_and_stop_are_told_apart(engine, checkpoint):
     expected = greedy(checkpoint, ids(1, 9), 8)
     assert (await generate(engine, ids(1, 9))).end.finish_reason is FinishReason.LENGTH
     stopped = await generate(engine, ids(1, 9), stop_token_ids=(expected[3],))
-    cut = expected.index(expected[3]) + 1
+    cut = expected.index(expected[3])
     assert stopped.end.finish_reason is FinishReason.STOP
     assert stopped.tokens == expected[:cut]
+    assert stopped.end.usage.completion_tokens == cut + 1
 
 
 async def test_min_tokens_keep_a_stop_token_away(engine, checkpoint):
@@ -119,6 +125,36 @@ async def test_min_tokens_keep_a_stop_token_away(engine, checkpoint):
     reply = await generate(engine, ids(1, 9), stop_token_ids=(first,), min_tokens=3, max_tokens=6)
     assert len(reply.tokens) >= 3
     assert first not in reply.tokens[:3]
+
+
+async def test_tokens_and_logprobs_of_an_answer_are_those_of_its_text(engine, checkpoint):
+    """Neither the token that ends it nor those of a stop string alone are among them."""
+    tokenizer = Tokenizer.load(checkpoint.tokenizer_path)
+    whole = await generate(engine, ids(6, 12), max_tokens=24)
+    for stop in {whole.text[i : i + 3] for i in range(1, len(whole.text) - 3)}:
+        reply = await generate(engine, ids(6, 12), max_tokens=24, stop=(stop,), logprobs=0)
+        assert [entry.token for entry in reply.logprobs] == reply.tokens
+        assert tokenizer.decode(reply.tokens).startswith(reply.text)
+        if reply.text and "\ufffd" not in reply.text:  # which bytes make up a replacement character is nobody's
+            assert not tokenizer.decode(reply.tokens[:-1]).startswith(reply.text)
+        assert reply.end.usage.completion_tokens >= len(reply.tokens)
+    end = whole.tokens[5]
+    reply = await generate(engine, ids(6, 12), max_tokens=24, stop_token_ids=(end,), logprobs=0)
+    assert end not in [*reply.tokens, *(entry.token for entry in reply.logprobs)]
+    assert len(reply.logprobs) == len(reply.tokens)
+
+
+async def test_min_tokens_keep_a_stop_string_away(engine, checkpoint):
+    """What the first min_tokens tokens say is the answer's, even if it is a stop string."""
+    tokenizer = Tokenizer.load(checkpoint.tokenizer_path)
+    whole = await generate(engine, ids(6, 12), max_tokens=24)
+    stops = tuple(dict.fromkeys(tokenizer.decode([token]) for token in whole.tokens if tokenizer.decode([token])))[:16]
+    assert (await generate(engine, ids(6, 12), max_tokens=24, stop=stops)).tokens == []
+    for least in (1, 4, 9):
+        reply = await generate(engine, ids(6, 12), max_tokens=24, stop=stops, min_tokens=least)
+        assert len(reply.tokens) >= least
+        assert reply.tokens == whole.tokens[: len(reply.tokens)]
+        assert reply.text == whole.text[: len(reply.text)]
 
 
 async def test_stop_string_ends_the_text_before_it_even_across_tokens(engine):
@@ -131,8 +167,6 @@ async def test_stop_string_ends_the_text_before_it_even_across_tokens(engine):
 
 
 async def test_streamed_pieces_join_to_the_whole_text(engine, checkpoint):
-    from hope_serve.tokenizer import Tokenizer
-
     reply = await generate(engine, ids(7, 5), max_tokens=60, temperature=3.0, seed=1)
     assert "".join(reply.pieces) == Tokenizer.load(checkpoint.tokenizer_path).decode(reply.tokens)
 
@@ -194,6 +228,37 @@ async def test_leaving_early_frees_the_slot_within_a_step(open_engine):
 async def test_deadline_that_passes_is_never_reported_as_length(engine):
     with pytest.raises(DeadlineExceeded):
         await generate(engine, ids(1, 5), max_tokens=1_000_000, deadline=time.monotonic() + 0.2)
+
+
+async def test_a_deadline_that_passes_in_the_queue_ends_the_wait(open_engine):
+    """Nothing of it was computed, and who holds the slot goes on."""
+    metrics = Metrics()
+    async with open_engine(max_slots=1, metrics=metrics) as engine:
+        running = asyncio.create_task(generate(engine, ids(1, 5), max_tokens=100_000))
+        await _until(lambda: metrics.registry.get_sample_value("hope_requests_running") == 1)
+        for call in (
+            lambda deadline: generate(engine, ids(2, 5), deadline=deadline),
+            lambda deadline: engine.score(
+                ScoreRequest(prompt=(7, 8), continuations=((9,), (10,)), deadline=deadline)
+            ),
+        ):
+            began = time.monotonic()
+            async with asyncio.timeout(10):
+                with pytest.raises(DeadlineExceeded):
+                    await call(began + 0.3)
+            assert 0.25 < time.monotonic() - began < 1.5
+            assert not running.done()
+        await _until(lambda: metrics.registry.get_sample_value("hope_requests_waiting") == 0)
+        assert metrics.registry.get_sample_value("hope_queue_tokens") == 0
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await _until(lambda: metrics.registry.get_sample_value("hope_requests_running") == 0)
+
+
+async def _until(true):
+    async with asyncio.timeout(1):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 async def test_hopeless_deadline_is_refused_at_admission_with_an_estimate(engine):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import torch
 from support.engine_calls import ANN, adapt, generate, ids
 
 from hope_serve.api import ScoreRequest
-from hope_serve.errors import InvalidRequest
+from hope_serve.errors import Exhausted, InvalidRequest
+from hope_serve.metrics import Metrics
 
 
 def expected(checkpoint, prompt, continuation):
@@ -28,6 +31,39 @@ async def test_scores_are_the_models_own(open_engine, checkpoint, budget):
         wanted = expected(checkpoint, prompt, continuation)
         assert result.token_logprobs == pytest.approx(wanted, abs=1e-4)
         assert result.logprob == pytest.approx(sum(wanted), abs=1e-3)
+
+
+@pytest.mark.parametrize("num_neighbours", [0, 3])
+@pytest.mark.parametrize("num_tokens", [8, 9, 10, 17])
+async def test_a_score_ends_whatever_length_its_last_piece_has(open_engine, checkpoint, num_tokens, num_neighbours):
+    prompt, continuation = ids(1, num_tokens - 2), tuple(ids(2, 3))
+    async with open_engine(max_batch_tokens=8) as engine, asyncio.timeout(10):
+        crowd = [generate(engine, ids(seed, 5), max_tokens=12) for seed in range(num_neighbours)]
+        score = engine.score(ScoreRequest(prompt=tuple(prompt), continuations=(continuation,)))
+        result = (await asyncio.gather(score, *crowd))[0][0]
+    assert result.token_logprobs == pytest.approx(expected(checkpoint, prompt, continuation), abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"deterministic": True}, {"max_batch_tokens": 32, "max_slots": 2}])
+async def test_a_prompt_is_read_once_for_all_its_continuations(open_engine, checkpoint, options):
+    prompt, metrics = ids(1, 70), Metrics()
+    continuations = tuple(tuple(ids(seed, 1 + seed)) for seed in range(20))
+    async with open_engine(metrics=metrics, **options) as engine:
+        results = await engine.score(ScoreRequest(prompt=tuple(prompt), continuations=continuations))
+    for result, continuation in zip(results, continuations, strict=True):
+        assert result.token_logprobs == pytest.approx(expected(checkpoint, prompt, continuation), abs=1e-4)
+    read = metrics.registry.get_sample_value("hope_batch_tokens_sum")
+    assert read == len(prompt) - 1 + sum(map(len, continuations))
+
+
+async def test_when_one_continuation_is_refused_the_others_are_given_up(open_engine):
+    metrics = Metrics()
+    async with open_engine(metrics=metrics, max_slots=1, max_batch_tokens=8, max_queue_tokens=20_000) as engine:
+        with pytest.raises(Exhausted):
+            await engine.score(ScoreRequest(prompt=(7,), continuations=((8,) * 4000,) * 50))
+        async with asyncio.timeout(2):  # what was admitted of it would take longer
+            while any(metrics.registry.get_sample_value(f"hope_{name}") for name in ("queue_tokens", "requests_running")):
+                await asyncio.sleep(0.01)
 
 
 async def test_greedy_continuation_is_known_as_such(engine):
