@@ -130,7 +130,9 @@ class Metrics:
         Histogram, "From arrival to the first token, by where the memory was.", FIRST_TOKEN_SECONDS, memory_tier=TIERS
     )
     inter_token_latency_seconds = Definition(Histogram, "Between a sequence's tokens.", STEP_SECONDS)
-    request_duration_seconds = Definition(Histogram, "From arrival to the answer's end.", METHOD_SECONDS, method=METHODS)
+    request_duration_seconds = Definition(
+        Histogram, "From arrival to the answer's end.", METHOD_SECONDS, method=METHODS
+    )
     request_queue_seconds = Definition(Histogram, "Waiting to be admitted to the batch.", STAGE_SECONDS)
     request_restore_seconds = Definition(Histogram, "Bringing memory or session in.", STAGE_SECONDS)
     request_prefill_seconds = Definition(Histogram, "Reading the prompt.", STAGE_SECONDS)

@@ -54,7 +54,9 @@ class HopeServer:
         )
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
         prompts = Prompts(tokenizer, service.info)
-        add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner, self._workers), self._server)
+        add_InferenceServiceServicer_to_server(
+            InferenceService(service, prompts, self._learner, self._workers), self._server
+        )
         add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, self._workers), self._server)
         add_MemoryServiceServicer_to_server(MemoryService(service, prompts, self._workers), self._server)
         self._health = Health(service, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
