@@ -17,7 +17,7 @@ from hope_serve.config import EngineConfig
 from hope_serve.engine.draws import row_key
 from hope_serve.engine.lesson import Lesson
 from hope_serve.engine.listeners import ChoiceListener, Event, Pending
-from hope_serve.engine.loop import Device, EngineLoop
+from hope_serve.engine.loop import EngineLoop
 from hope_serve.engine.memory import Learned
 from hope_serve.engine.plan import model_info
 from hope_serve.engine.pools import Pools
@@ -25,6 +25,7 @@ from hope_serve.engine.reports import lesson_metrics
 from hope_serve.engine.runner import Runner
 from hope_serve.engine.scheduler import Scheduler
 from hope_serve.engine.sequence import Sequence, Start
+from hope_serve.engine.stepper import Device
 from hope_serve.engine.teaching import Teaching
 from hope_serve.metrics import Metrics
 from hope_serve.model.checkpoint import Checkpoint

@@ -80,7 +80,8 @@ class Pools:
         if sampling.repetition_penalty != 1:
             rows.in_prompt[slot, self._ids(sorted(set(sequence.tokens[: sequence.num_prompt])))] = 1
         if sequence.drawn:
-            ids, counts = self._ids([drawn.token for drawn in sequence.drawn]).unique(return_counts=True)
+            drawn = self._ids([drawn.token for drawn in sequence.drawn])
+            ids, counts = torch.unique(drawn, return_counts=True)
             rows.counts[slot, ids] = counts.to(rows.counts.dtype)
 
     def fork(self, source: Sequence, target: Sequence) -> None:
