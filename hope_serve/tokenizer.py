@@ -168,7 +168,7 @@ class StreamDecoder:
 def documents(path: Path, separator: str = "\x1e") -> Iterator[str]:
     """Documents of a text file, each ended by a line that holds only ``separator``."""
     lines: list[str] = []
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for line in file:
             if line.rstrip("\n") == separator:
                 yield "".join(lines)

@@ -57,8 +57,11 @@ class RedisServer:
         } | {name.replace("_", "-"): value for name, value in settings.items()}
         self.process = None
 
-    def start(self, *, largest_file=None):
-        """Start the process; with ``largest_file``, in blocks of 512 or 1,024 bytes, as on a disk that is soon full."""
+    def start(self, *, largest_file=None, loading=False):
+        """Start the process; with ``largest_file``, in blocks of 512 or 1,024 bytes, as on a disk that is soon full.
+
+        Returns when it answers, or (``loading``) says that it is still reading its data.
+        """
         command = [self._binary, *self.arguments()]
         if largest_file:
             command = ["sh", "-c", f'trap "" XFSZ; ulimit -f {largest_file}; exec "$@"', "sh", *command]
@@ -71,7 +74,11 @@ class RedisServer:
             try:
                 if self.command("PING"):
                     return self
-            except (redis.ConnectionError, redis.BusyLoadingError):
+            except redis.BusyLoadingError:
+                if loading:
+                    return self
+                time.sleep(0.005)
+            except redis.ConnectionError:
                 time.sleep(0.005)
         raise RuntimeError(f"the server did not start: {(self.folder / 'log').read_text()[-2000:]}")
 

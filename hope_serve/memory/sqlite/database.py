@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -20,6 +21,8 @@ Work = Callable[[sqlite3.Connection], T]
 
 MAX_WAITING = 1024
 BUSY_SECONDS = 5.0
+_MAY_NOT = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+_CANNOT = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
 
 
 class Database:
@@ -161,6 +164,14 @@ def _named(error: sqlite3.Error, path: Path) -> HopeError:
         return CorruptMemory(f"{path} is damaged ({error}); restore it from a backup")
     if code == sqlite3.SQLITE_FULL:
         return Exhausted(f"no room left for {path} ({error}); free space and try again", reason="STORE_FULL")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return FailedPrecondition(f"{path} may not be written ({error}); check the permissions of the file and folder")
+    if code in _MAY_NOT or (code in _CANNOT and not _is_writable(path)):
+        return FailedPrecondition(
+            f"{path} may not be written ({error}); check whether its folder is mounted read-only, and the permissions "
+            "of file and folder"
+        )
     return Unavailable(f"{path} does not answer ({error}); try again with the same request id")
+
+
+def _is_writable(path: Path) -> bool:
+    """SQLite calls a file that it may not write one that it cannot open, when it needs others beside it."""
+    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))

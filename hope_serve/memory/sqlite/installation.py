@@ -37,10 +37,13 @@ class Installation:
     born: bool
 
     def mark_born(self) -> None:
-        """Remember that the database is complete."""
-        draft = _draft(_File(format=_FORMAT, key=self.key.hex(), born=True), self.path)
-        draft.replace(self.path)
-        _sync_folder(self.path.parent)
+        """Remember that the database is complete. Raises FailedPrecondition."""
+        try:
+            draft = _draft(_File(format=_FORMAT, key=self.key.hex(), born=True), self.path)
+            draft.replace(self.path)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
 
 
 def find_installation(database: Path) -> Installation:
@@ -48,9 +51,16 @@ def find_installation(database: Path) -> Installation:
 
     Raises:
         CorruptMemory: the database was there and is gone, or the file is damaged.
-        FailedPrecondition: the database is there and the file is not.
+        FailedPrecondition: the database is there and the file is not, or it cannot be read or written.
     """
     path = database.with_name(database.name + ".key")
+    try:
+        return _found(database, path)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _found(database: Path, path: Path) -> Installation:
     if not path.exists():
         if database.exists():
             raise FailedPrecondition(
@@ -64,6 +74,13 @@ def find_installation(database: Path) -> Installation:
             "file too to begin anew"
         )
     return installation
+
+
+def _unusable(path: Path, error: OSError) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"the key file {path} cannot be read or written ({error.strerror}); check whether its folder is mounted "
+        "read-only or full, and the permissions of file and folder"
+    )
 
 
 def _load(path: Path) -> Installation:
