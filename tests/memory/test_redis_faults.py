@@ -87,6 +87,14 @@ async def test_redis_out_of_memory_refuses_commits_keeps_reads_and_recovers_by_i
     assert isinstance(await store.commit(ALICE, step(1, memory(2))), Committed)
 
 
+async def test_redis_out_of_memory_still_erases(server, store):
+    await write_versions(store, ALICE, 2, make=memory)
+    server.command("CONFIG", "SET", "maxmemory", 1)
+    assert (await store.erase(ALICE)).versions_removed == 2
+    assert not (await store.head(ALICE)).exists
+    assert not await store.delete_session(ALICE, "s")
+
+
 async def test_redis_with_a_full_disk_is_unavailable_and_nothing_acknowledged_is_lost(tmp_path):
     server = RedisServer(tmp_path / "small").start(largest_file=8192)
     await install_functions(server.url)

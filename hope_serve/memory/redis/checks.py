@@ -88,8 +88,8 @@ async def _info_when_loaded(node: Node, limits: Limits) -> dict[str, str]:
     while (info := await _info(node)).get("loading", "0") != "0":
         if time.monotonic() > give_up:
             raise Unavailable(
-                f"the server {node.host[0]}:{node.host[1]} is still loading its data after {limits.loading_seconds:g} s "
-                f"({info.get('loading_loaded_perc')} % are read); start again when it has",
+                f"the server {node.host[0]}:{node.host[1]} is still loading its data after "
+                f"{limits.loading_seconds:g} s ({info.get('loading_loaded_perc')} % are read); start again when it has",
                 reason="STORE_LOADING",
             )
         _log.info("waiting for %s:%s, which is loading its data", *node.host)
