@@ -33,14 +33,18 @@ def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions |
     """
     parts = split_url(url)
     if parts.scheme == "sqlite":
-        path = _database_path(url, unquote(parts.path), parts.authority + parts.query + parts.fragment)
-        return _sqlite_store(path, keys, options or StoreOptions())
+        return _sqlite_store(database_path(url), keys, options or StoreOptions())
     if parts.scheme in ("redis", "rediss"):
         return make_redis_store(parse_address(url), keys, options or StoreOptions(), Limits())
-    raise InvalidRequest("memory", f"{url!r} names no store; use sqlite:///path/to/file or redis://host:port")
+    raise _no_store(url)
 
 
-def _database_path(url: str, path: str, rest: str) -> Path:
+def database_path(url: str) -> Path:
+    """The file that a SQLite URL names. Raises InvalidRequest."""
+    parts = split_url(url)
+    if parts.scheme != "sqlite":
+        raise _no_store(url)
+    path, rest = unquote(parts.path), parts.authority + parts.query + parts.fragment
     if rest or not path.strip("/") or path.endswith("/"):
         raise InvalidRequest("memory", f"{url!r} names no file; use three slashes and an absolute path: sqlite:///path")
     found = Path(path).absolute()
@@ -52,6 +56,10 @@ def _database_path(url: str, path: str, rest: str) -> Path:
             "in the working folder, or sqlite:///the/whole/path",
         )
     return found
+
+
+def _no_store(url: str) -> InvalidRequest:
+    return InvalidRequest("memory", f"{url!r} names no store; use sqlite:///path/to/file or redis://host:port")
 
 
 def _sqlite_store(database: Path, keys: KeyRing | None, options: StoreOptions) -> SealedStore:

@@ -143,7 +143,7 @@ class _Lane:
         return await asyncio.wrap_future(job)
 
     def _run(self, connection: sqlite3.Connection, work: Work[T]) -> T:
-        with _named_errors(self._path):
+        with named_errors(self._path):
             return work(connection)
 
     def _count_down(self, _job: Future[T]) -> None:
@@ -151,7 +151,7 @@ class _Lane:
             self._waiting -= 1
 
     def _connect(self) -> sqlite3.Connection:
-        with _named_errors(self._path):
+        with named_errors(self._path):
             connection = sqlite3.connect(
                 self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -205,7 +205,8 @@ def _set_durable(connection: sqlite3.Connection) -> None:
 
 
 @contextlib.contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors with the project's names."""
     try:
         yield
     except sqlite3.Error as error:

@@ -66,8 +66,8 @@ def require_room(connection: sqlite3.Connection, database: Path, num_bytes: int)
     needed = num_bytes + max(0, num_bytes + page * (frames - moved - unused))
     if (free := _free(database)) < needed:
         raise Exhausted(
-            f"no room left for {database}: log and file together take {needed:,} bytes, and {free:,} are free; free space "
-            "and try again",
+            f"no room left for {database}: log and file together take {needed:,} bytes, and {free:,} are free; "
+            "free space and try again",
             reason="STORE_FULL",
         )
 

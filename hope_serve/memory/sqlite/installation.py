@@ -41,9 +41,14 @@ class Installation:
         try:
             draft = _draft(_File(format=_FORMAT, key=self.key.hex(), born=True), self.path)
             draft.replace(self.path)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise _unusable(self.path, error) from error
+
+
+def key_path(database: Path) -> Path:
+    """Where the file stands."""
+    return database.with_name(database.name + ".key")
 
 
 def find_installation(database: Path) -> Installation:
@@ -53,7 +58,7 @@ def find_installation(database: Path) -> Installation:
         CorruptMemory: the database was there and is gone, or the file is damaged.
         FailedPrecondition: the database is there and the file is not, or it cannot be read or written.
     """
-    path = database.with_name(database.name + ".key")
+    path = key_path(database)
     try:
         return _found(database, path)
     except OSError as error:
@@ -100,7 +105,7 @@ def _create(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(draft, path)
     draft.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _draft(content: _File, path: Path) -> Path:
@@ -114,7 +119,8 @@ def _draft(content: _File, path: Path) -> Path:
     return draft
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the disk keep the folder's names."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
