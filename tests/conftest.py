@@ -23,6 +23,8 @@ if find_spec("hypothesis"):  # machines that run the GPU tests alone may lack it
 def pytest_collection_modifyitems(items):
     import torch
 
+    # Those that are given more time go first, so that no worker begins one when the others are done.
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
     if torch.cuda.is_available():
         return
     for item in items:
