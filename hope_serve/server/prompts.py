@@ -51,7 +51,7 @@ class Prompts:
         return self._encode(content, self.tokenizer.encode, reply=True)
 
     def text(self, ids: Ids) -> str:
-        """The text of ids. Refuses those that stand for no token: a model's vocabulary may have more than its tokenizer."""
+        """The text of ids; refuses those that stand for no token, which a model's vocabulary may have."""
         self._check_ids("token_ids", ids)
         for i, token in enumerate(ids):
             if not self.tokenizer.has(token):
