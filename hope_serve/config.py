@@ -9,6 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
 import msgspec
 
@@ -173,9 +174,33 @@ def calm_threads(environ: MutableMapping[str, str] | None = None) -> None:
 
 
 def default_memory_url(environ: Mapping[str, str]) -> str:
-    """SQLite below XDG_DATA_HOME, or ~/.local/share."""
-    home = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return f"sqlite://{home.absolute() / 'hope-serve' / 'memory.db'}"
+    """SQLite below XDG_DATA_HOME, or ~/.local/share.
+
+    Raises:
+        ConfigError: the account has no home folder.
+    """
+    if data := environ.get("XDG_DATA_HOME"):
+        folder = Path(data).absolute()
+    else:
+        try:
+            folder = expanded("~/.local/share")
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}, so memories have no default place; name one: --memory sqlite:///path/to/file, or HOPE_MEMORY"
+            ) from error
+    return f"sqlite://{quote(str(folder / 'hope-serve' / 'memory.db'))}"
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ~ replaced by the home folder it stands for.
+
+    Raises:
+        ConfigError: there is none, as for an account without an entry in the system's list and without HOME.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{str(path).partition('/')[0]} stands for no folder: this account has no home") from error
 
 
 def default_target(environ: Mapping[str, str] | None = None) -> str:
@@ -219,7 +244,7 @@ def parse_address(text: str, name: str) -> tuple[str, int]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -244,7 +269,7 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _decode(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str | Path):
-        return Path(value).expanduser()
+        return expanded(value)
     raise ValueError(f"{value!r} is not a {kind.__name__}")
 
 

@@ -82,7 +82,7 @@ def _row(piece: Piece, result: AdaptResult) -> tuple[str, ...]:
 def _pieces(path: Path, limit: int) -> Iterator[Piece]:
     """The file in order, cut at line ends where possible. A token is at least one byte, so bytes bound tokens."""
     try:
-        text = path.read_bytes().decode()  # read as text, line ends would not come out as they are
+        text = path.read_bytes().decode("utf-8-sig")  # read as text, line ends would not come out as they are
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

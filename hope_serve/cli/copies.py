@@ -100,7 +100,7 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str | None:
         return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm))
     try:
         with file.open("rb") as read:
-            return read.readline(MAX_PASSPHRASE_BYTES).decode().rstrip("\r\n")
+            return read.readline(MAX_PASSPHRASE_BYTES).decode("utf-8-sig").rstrip("\r\n")
     except OSError as error:
         raise ConfigError(f"the passphrase file {file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -138,7 +138,9 @@ async def _open_and_close(config: MemoryConfig) -> None:
         async with asyncio.timeout(STORE_SECONDS), opened_store(config, secret=memory_key_secret()):
             return
     except TimeoutError as error:
-        raise Unavailable(f"{split_url(config.url).hosts} did not answer within {STORE_SECONDS:g} s") from error
+        raise Unavailable(
+            f"{split_url(config.url).hosts} did not answer, or was still loading its data, within {STORE_SECONDS:g} s"
+        ) from error
 
 
 def _version(package: str) -> str:

@@ -23,7 +23,7 @@ def serve(
     metrics_listen: Annotated[str | None, typer.Option(help="Address for Prometheus, host:port.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Where memories rest: sqlite:///path or redis://host:port.")
+        str | None, typer.Option(help="Where memories rest: sqlite:///absolute/path or redis://host:port.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: cuda if there is one.")] = None,
     deterministic: Annotated[

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from hope_serve.cli.memories import when
 from hope_serve.cli.options import ConfigFile, StoreUrl
-from hope_serve.config import Config, ConfigError, MemoryConfig, load_config, memory_key_secret
+from hope_serve.config import Config, ConfigError, MemoryConfig, expanded, load_config, memory_key_secret
 
 if TYPE_CHECKING:
     from hope_serve.memory.audit import AuditEvent
@@ -84,7 +84,7 @@ def audit(
         raise ConfigError("memory.audit_log is not set; name the file that the servers write")
     owner = _with_store(settings, lambda store, _: _owner_key(store, user)) if user else ""
     table = Table("when (UTC)", "what", "version", "kind", "bytes", "owner", "request")
-    for event in _events(Path(settings.memory.audit_log).expanduser(), owner)[-limit:]:
+    for event in _events(expanded(settings.memory.audit_log), owner)[-limit:]:
         row = (event.action.value, str(event.version), event.kind, f"{event.num_bytes:,}", event.owner, event.request)
         table.add_row(when(event.time), *row)
     Console().print(table)

@@ -41,6 +41,7 @@ class ChannelOptions:
         wait_for_ready: wait, up to the deadline, for a server that cannot be reached, instead of failing at once.
         retries: repeat calls as the service config says; without, every refusal is seen at once.
         max_message_bytes: largest reply that is accepted.
+        keepalive_seconds: while calls wait, how often the server is asked whether it is still there.
         credentials: TLS; None talks in the clear.
     """
 
@@ -48,6 +49,7 @@ class ChannelOptions:
     wait_for_ready: bool = False
     retries: bool = True
     max_message_bytes: int = 2**24
+    keepalive_seconds: float = 60.0
     credentials: grpc.ChannelCredentials | None = None
 
     def open(self, target: str) -> grpc.aio.Channel:
@@ -56,7 +58,7 @@ class ChannelOptions:
             ("grpc.service_config", json.dumps(service_config())),
             ("grpc.enable_retries", int(self.retries)),
             ("grpc.max_receive_message_length", self.max_message_bytes),
-            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_time_ms", round(self.keepalive_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2_000),

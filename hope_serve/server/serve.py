@@ -15,10 +15,11 @@ import torch
 import uvloop
 
 import hope_serve
-from hope_serve.config import Config, ConfigError, memory_key_secret, parse_address
+from hope_serve.config import Config, ConfigError, memory_key_secret
 from hope_serve.engine import NativeEngine, native_codec
 from hope_serve.metrics import Metrics, MetricsServer
 from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
+from hope_serve.server.listening import free_endpoints
 from hope_serve.server.measured_store import measured
 from hope_serve.server.server import HopeServer
 from hope_serve.server.stores import opened_store
@@ -82,7 +83,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
         service = Service(engine, codec, tokenizer, store, config.engine, metrics)
         closing.push_async_callback(service.close)
         await service.start()
-        metrics_server = _metrics_server(config.server.metrics_listen, metrics)
+        metrics_server = await _metrics_server(config.server.metrics_listen, metrics)
         closing.push_async_callback(asyncio.to_thread, metrics_server.close)
         server = HopeServer(config.server, service, tokenizer, metrics)
         closing.push_async_callback(server.close)
@@ -121,9 +122,10 @@ async def _end_with(server: Running) -> None:
     os._exit(FAILURE_EXIT_CODE)
 
 
-def _metrics_server(listen: str, metrics: Metrics) -> MetricsServer:
+async def _metrics_server(listen: str, metrics: Metrics) -> MetricsServer:
+    endpoint = (await free_endpoints(listen, "server.metrics_listen"))[0]
     try:
-        return MetricsServer(metrics, *parse_address(listen, "server.metrics_listen"))
+        return MetricsServer(metrics, endpoint.host, endpoint.port)
     except OSError as error:
         raise ConfigError(
             f"server.metrics_listen {listen} cannot be bound ({error.strerror}); choose another port, or port 0"

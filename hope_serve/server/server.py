@@ -20,6 +20,7 @@ from hope_serve.server.health import Health
 from hope_serve.server.inference import InferenceService
 from hope_serve.server.interceptor import CallInterceptor
 from hope_serve.server.learner import Learner
+from hope_serve.server.listening import free_endpoints
 from hope_serve.server.memory import MemoryService
 from hope_serve.server.prompts import Prompts
 from hope_serve.server.reflection import enable_reflection
@@ -68,18 +69,22 @@ class HopeServer:
         """Listen, and return the port.
 
         Raises:
-            ConfigError: the address cannot be had.
+            ConfigError: the address cannot be had, or only a part of what its name stands for.
         """
-        try:
-            port = self._server.add_insecure_port(self._config.listen)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"server.listen {self._config.listen} cannot be bound; stop what listens there or choose another port"
-            ) from error
+        port = await self._bind()
         await self._health.refresh()
         await self._server.start()
         self._pulse = asyncio.get_running_loop().create_task(self._health.pulse(store), name="health")
         return port
+
+    async def _bind(self) -> int:
+        endpoints = await free_endpoints(self._config.listen, "server.listen")
+        try:
+            return max([self._server.add_insecure_port(str(endpoint)) for endpoint in endpoints])
+        except RuntimeError as error:  # taken between our look and now
+            raise ConfigError(
+                f"server.listen {self._config.listen} cannot be bound; stop what listens there or choose another port"
+            ) from error
 
     async def refresh_health(self) -> None:
         """Make the answers to health checks true now."""
@@ -109,5 +114,6 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", keepalive),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", min(keepalive, 10_000)),
+        # A client that asks too often whether we are there is answered; hanging up would cost its calls and our time.
+        ("grpc.http2.max_ping_strikes", 0),
     ]

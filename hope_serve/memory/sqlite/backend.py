@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hope_serve.api import Durability
+from hope_serve.errors import Exhausted
 from hope_serve.memory.backend import (
     Erased,
     HeadRow,
@@ -20,6 +21,7 @@ from hope_serve.memory.backend import (
 )
 from hope_serve.memory.sqlite import rows, session_rows
 from hope_serve.memory.sqlite.database import Database
+from hope_serve.memory.sqlite.full_disk import Dismantling
 from hope_serve.memory.sqlite.installation import Installation
 
 
@@ -90,7 +92,14 @@ class SqliteBackend:
 
     async def write(self, owner: str, write: Write) -> Outcome:
         """Check and write, or nothing."""
-        return await self._database.write(lambda c: rows.write(c, owner, write))
+        num_bytes = sum(map(len, write.chunks)) + len(write.manifest) + len(write.about) + len(write.result)
+        try:
+            return await self._database.write(lambda c: rows.write(c, owner, write), num_bytes=num_bytes)
+        except Exhausted:  # a repeated request is told what it was told, whatever the disk is like
+            refusal = await self._database.read(lambda c: rows.refusal(c, owner, write))
+            if refusal is None:
+                raise
+            return refusal
 
     async def abouts(self, owner: str) -> Sequence[tuple[int, bytes]]:
         """Versions on record."""
@@ -98,9 +107,14 @@ class SqliteBackend:
 
     async def erase(self, owner: str, base_version: int | None, tombstone: HeadRow) -> Erased | None:
         """Leave nothing but the tombstone, in the file and in its log."""
-        erased = await self._database.write(lambda c: rows.erase(c, owner, base_version, tombstone))
+        try:
+            erased = await self._database.write(lambda c: rows.erase(c, owner, base_version, tombstone))
+        except Exhausted:
+            parts = Dismantling(owner, base_version, tombstone)
+            erased = await self._database.write_in_pieces(parts.remove_piece, parts.finish)
         if erased:
             await self._database.empty_log()
+            await self._database.keep_reserve()
             for tell in self._listeners:
                 tell(owner)
         return erased
@@ -130,7 +144,10 @@ class SqliteBackend:
 
     async def write_session(self, owner: str, session: str, row: SessionRow, *, now: float, ttl: float) -> int | None:
         """Replace the turn before."""
-        return await self._database.write(lambda c: session_rows.write_session(c, owner, session, row, now, ttl))
+        num_bytes = sum(map(len, row.chunks)) + len(row.manifest)
+        return await self._database.write(
+            lambda c: session_rows.write_session(c, owner, session, row, now, ttl), num_bytes=num_bytes
+        )
 
     async def delete_session(self, owner: str, session: str) -> bool:
         """Forget a conversation."""
