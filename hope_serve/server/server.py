@@ -35,6 +35,8 @@ SERVICES = tuple(
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 
+MAX_MESSAGES_UNDER_WAY = 8
+"""Messages of the largest size that may be under way; of smaller ones accordingly more."""
 CLOSE_SECONDS = 0.5
 """For what is still open after the drain: watchers of our health, and calls that overran it."""
 
@@ -46,7 +48,7 @@ class HopeServer:
         self._config = config
         self._engine = engine
         self._pulse: asyncio.Task[None] | None = None
-        self._admission = Admission(config.max_concurrent_calls)
+        self._admission = Admission(config.max_concurrent_calls, MAX_MESSAGES_UNDER_WAY * config.max_message_bytes)
         self._learner = Learner(engine, limit=config.max_background_learning)
         self._workers = Workers()
         interceptor = CallInterceptor(
