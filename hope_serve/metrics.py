@@ -130,7 +130,9 @@ class Metrics:
         Histogram, "From arrival to the first token, by where the memory was.", FIRST_TOKEN_SECONDS, memory_tier=TIERS
     )
     inter_token_latency_seconds = Definition(Histogram, "Between a sequence's tokens.", STEP_SECONDS)
-    request_duration_seconds = Definition(Histogram, "From arrival to the answer's end.", METHOD_SECONDS, method=METHODS)
+    request_duration_seconds = Definition(
+        Histogram, "From arrival to the answer's end.", METHOD_SECONDS, method=METHODS
+    )
     request_queue_seconds = Definition(Histogram, "Waiting to be admitted to the batch.", STAGE_SECONDS)
     request_restore_seconds = Definition(Histogram, "Bringing memory or session in.", STAGE_SECONDS)
     request_prefill_seconds = Definition(Histogram, "Reading the prompt.", STAGE_SECONDS)
@@ -158,7 +160,7 @@ class Metrics:
 
     def __init__(self, *, build: dict[str, str] | None = None, model: dict[str, str] | None = None) -> None:
         """``build`` and ``model`` become the labels of hope_build_info and hope_model_info, which are always 1."""
-        disable_created_metrics()  # a series more for every counter and histogram, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for every counter and histogram, which nobody reads
         self.registry = CollectorRegistry()
         self._families: dict[str, Family[Any]] = {d.name: d.build(self.registry) for d in definitions()}
         for name, text, labels in (

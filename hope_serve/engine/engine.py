@@ -78,11 +78,13 @@ class Engine:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._draining = False
+        self._ended = asyncio.Event()
         metrics.memory_slots().set(config.max_slots)
 
     async def start(self) -> None:
         """Start the engine's thread."""
-        self._loop.start()
+        loop = asyncio.get_running_loop()
+        self._loop.start(on_end=lambda: loop.call_soon_threadsafe(self._ended.set))
 
     async def drain(self, seconds: float) -> None:
         """Refuse new work and let what is under way finish, for at most ``seconds``."""
@@ -105,6 +107,10 @@ class Engine:
     def failure(self) -> BaseException | None:
         """What ended the engine's thread before its time; nothing is served any more, and a new process is needed."""
         return self._loop.failure
+
+    async def ended(self) -> None:
+        """Returns when the engine's thread has ended, one way or another."""
+        await self._ended.wait()
 
     def seconds_since_step(self) -> float:
         """Seconds since the engine's thread last came round; it does so while idle, too."""

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -44,10 +44,12 @@ class EngineLoop:
         self._thread = threading.Thread(target=self._main, name="hope-engine", daemon=True)
         self._last_step = time.monotonic()
         self._stopping = self._ended = False
+        self._on_end: Callable[[], None] = lambda: None
         self.failure: BaseException | None = None
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, on_end: Callable[[], None]) -> None:
+        """Start the thread, which calls ``on_end`` last."""
+        self._on_end = on_end
         self._thread.start()
 
     def submit(self, sequence: Sequence) -> None:
@@ -84,7 +86,7 @@ class EngineLoop:
                 self._receive()
                 self._step()
                 self._last_step = time.monotonic()
-        except BaseException as error:  # noqa: BLE001  whatever it is, nobody may wait for a thread that has ended
+        except BaseException as error:
             self.failure = error
             log.critical("the engine's thread ended", exc_info=error)
         finally:
@@ -98,6 +100,7 @@ class EngineLoop:
             self._scheduler.remove(sequence)
             self._tell(sequence, error=_stopped())
         self._meter.show()
+        self._on_end()
 
     def _take_in(self) -> None:
         while not self._inbox.empty():
@@ -251,9 +254,7 @@ class EngineLoop:
             self._release(holder)
         self._tell(sequence, reason=reason, error=error)
 
-    def _tell(
-        self, sequence: Sequence, *, reason: FinishReason | None = None, error: Exception | None = None
-    ) -> None:
+    def _tell(self, sequence: Sequence, *, reason: FinishReason | None = None, error: Exception | None = None) -> None:
         sequence.finish_reason, sequence.error, sequence.done = reason, error, True
         sequence.finished_at = time.monotonic()
         try:

@@ -55,10 +55,10 @@ class HopeServer:
             self._admission, metrics, self._workers, write_timeout_seconds=config.write_timeout_seconds
         )
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
-        prompts = Prompts(tokenizer, engine.info)
-        add_InferenceServiceServicer_to_server(InferenceService(engine, prompts, self._learner, self._workers), self._server)
-        add_AdaptationServiceServicer_to_server(AdaptationService(engine, prompts, self._workers), self._server)
-        add_MemoryServiceServicer_to_server(MemoryService(engine, prompts, self._workers), self._server)
+        prompts, workers = Prompts(tokenizer, engine.info), self._workers
+        add_InferenceServiceServicer_to_server(InferenceService(engine, prompts, self._learner, workers), self._server)
+        add_AdaptationServiceServicer_to_server(AdaptationService(engine, prompts, workers), self._server)
+        add_MemoryServiceServicer_to_server(MemoryService(engine, prompts, workers), self._server)
         self._health = Health(engine, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
         self._health.join(self._server)
         if config.reflection:

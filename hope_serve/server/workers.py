@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 INLINE_SIZE = 1024
-"""Bytes, characters or ids up to which work is done at once: that is quicker than handing it over, some 1 ms at most."""
+"""Bytes, characters or ids up to which work is done at once: that is quicker than handing it over, 1 ms at most."""
 LONG_SIZE = 2**16
 """Longer work is done one at a time: while a text is tokenised it takes some 360 bytes of memory a character."""
 NUM_THREADS = 2
