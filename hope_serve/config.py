@@ -91,7 +91,7 @@ class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queue_tokens: Annotated[int, Range(1, 2**31)] = 2**20
     max_prompt_tokens: Annotated[int, Range(1, 2**24)] = 65_536
     max_adapt_tokens: Annotated[int, Range(2, 2**24)] = 65_536
-    max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**30
+    max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**28
     session_ttl_seconds: Annotated[float, Range(1.0, 3.2e7)] = 86_400.0
 
 
@@ -164,13 +164,16 @@ def load_config(
 
 
 def calm_threads(environ: MutableMapping[str, str] | None = None) -> None:
-    """Let OpenMP's threads sleep instead of spin while they wait; call it before torch is imported.
+    """Let OpenMP's threads sleep instead of spin while they wait, and long texts be tokenised by whoever asks.
+
+    Call it before torch is imported. A tokenizer with threads of its own would keep memory in each of them.
 
     A decode step is hundreds of small products. With every core spinning, one busy neighbour makes each of them wait
     for its turn: on two shared cores a step took 156 ms, and 19 ms with this.
     """
     environ = os.environ if environ is None else environ
     environ.setdefault("GOMP_SPINCOUNT", "100")
+    environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def default_memory_url(environ: Mapping[str, str]) -> str:

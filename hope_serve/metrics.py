@@ -160,7 +160,7 @@ class Metrics:
 
     def __init__(self, *, build: dict[str, str] | None = None, model: dict[str, str] | None = None) -> None:
         """``build`` and ``model`` become the labels of hope_build_info and hope_model_info, which are always 1."""
-        disable_created_metrics()  # a series more for every counter and histogram, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for every counter and histogram, which nobody reads
         self.registry = CollectorRegistry()
         self._families: dict[str, Family[Any]] = {d.name: d.build(self.registry) for d in definitions()}
         for name, text, labels in (

@@ -39,14 +39,16 @@ class EngineLoop:
         self._last_step = time.monotonic()
         self._stopping = self._ended = False
         self._ready = threading.Event()
+        self._on_end: Callable[[], object] = lambda: None
         self.failure: BaseException | None = None
 
-    def start(self) -> None:
-        """Start the thread, and wait until the device is ready.
+    def start(self, on_end: Callable[[], object]) -> None:
+        """Start the thread, which calls ``on_end`` last, and wait until the device is ready.
 
         Raises:
             BaseException: what kept it from becoming ready.
         """
+        self._on_end = on_end
         self._thread.start()
         self._ready.wait()
         if self.failure:
@@ -106,6 +108,7 @@ class EngineLoop:
             self._scheduler.remove(sequence)
             tell(sequence, error=_stopped())
         self._meter.show()
+        self._on_end()
 
     def _take_in(self) -> None:
         while not self._inbox.empty():

@@ -53,6 +53,7 @@ class NativeEngine:
             adapt_step_seconds=config.adapt_step_ms / 1000,
             align=align,
         )
+        self._ended = asyncio.Event()
         self._loop = EngineLoop(scheduler, self._make, metrics)
         metrics.memory_slots().set(config.max_slots)
 
@@ -61,13 +62,23 @@ class NativeEngine:
         """See ``Engine.failure``."""
         return self._loop.failure
 
+    async def ended(self) -> None:
+        """See ``Engine.ended``."""
+        await self._ended.wait()
+
     def seconds_since_step(self) -> float:
         """See ``Engine.seconds_since_step``."""
         return self._loop.seconds_since_step
 
     async def start(self) -> None:
         """See ``Engine.start``."""
-        await asyncio.to_thread(self._loop.start)
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._ended.set)
+
+        await asyncio.to_thread(self._loop.start, tell)
 
     async def close(self) -> None:
         """See ``Engine.close``."""

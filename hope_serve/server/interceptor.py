@@ -67,7 +67,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             async def stream(raw: bytes, context: Context) -> None:
                 call = Call(method=method, context=context)
-                await self._guard(call, lambda: self._write_all(handler, raw, call))
+                await self._guard(call, lambda: self._write_all(handler, raw, call), len(raw))
 
             return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
 
@@ -82,14 +82,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def unary(raw: bytes, context: Context) -> Pb | None:
             call = Call(method=method, context=context)
-            await self._guard(call, lambda: self._answer(handler, raw, call))
+            await self._guard(call, lambda: self._answer(handler, raw, call), len(raw))
             return call.last_reply
 
         return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
 
-    async def _guard(self, call: Call, work: Callable[[], Awaitable[None]]) -> None:
+    async def _guard(self, call: Call, work: Callable[[], Awaitable[None]], num_bytes: int = 0) -> None:
         try:
-            with self._admission.enter():
+            with self._admission.enter(num_bytes):
                 await work()
         except HopeError as error:
             measure_rejection(self._metrics, error)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import platform
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 
 QUICK_EXIT_CODE = 130
 FAILURE_EXIT_CODE = 70
-WATCH_SECONDS = 0.25
+M_ARENA_MAX = -8
+"""mallopt's name for the number of heaps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +65,16 @@ def run(config: Config, announce: Callable[[Running], None]) -> None:
     Raises:
         ConfigError, CheckpointError, HopeError: it cannot start; the message names the remedy.
     """
+    _share_heaps()
     logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, announce))
+
+
+def _share_heaps() -> None:
+    """Let threads share two heaps where glibc would give each its own, which keeps for itself what was freed in it."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, 2)
 
 
 @asynccontextmanager
@@ -114,8 +123,7 @@ async def _serve(config: Config, announce: Callable[[Running], None]) -> None:
 
 async def _end_with(server: Running) -> None:
     """End the process when the engine has failed: a new one can serve, this one cannot."""
-    while server.service.failure is None:
-        await asyncio.sleep(WATCH_SECONDS)
+    await server.service.ended()
     log.critical("the engine has failed; the process ends with exit code %d", FAILURE_EXIT_CODE)
     await server.server.close()  # calls under way are told, and health checks fail
     # Not in order: a lost device may never let go of its memory. Commits are atomic, so nothing acknowledged is lost.

@@ -36,6 +36,8 @@ SERVICES = tuple(
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 
+MAX_MESSAGES_UNDER_WAY = 8
+"""Messages of the largest size that may be under way; of smaller ones accordingly more."""
 CLOSE_SECONDS = 0.5
 """For what is still open after the drain: watchers of our health, and calls that overran it."""
 
@@ -47,19 +49,17 @@ class HopeServer:
         self._config = config
         self._service = service
         self._pulse: asyncio.Task[None] | None = None
-        self._admission = Admission(config.max_concurrent_calls)
+        self._admission = Admission(config.max_concurrent_calls, MAX_MESSAGES_UNDER_WAY * config.max_message_bytes)
         self._learner = Learner(service, limit=config.max_background_learning)
         self._workers = Workers()
         interceptor = CallInterceptor(
             self._admission, metrics, self._workers, write_timeout_seconds=config.write_timeout_seconds
         )
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
-        prompts = Prompts(tokenizer, service.info)
-        add_InferenceServiceServicer_to_server(
-            InferenceService(service, prompts, self._learner, self._workers), self._server
-        )
-        add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, self._workers), self._server)
-        add_MemoryServiceServicer_to_server(MemoryService(service, prompts, self._workers), self._server)
+        prompts, workers = Prompts(tokenizer, service.info), self._workers
+        add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner, workers), self._server)
+        add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, workers), self._server)
+        add_MemoryServiceServicer_to_server(MemoryService(service, prompts, workers), self._server)
         self._health = Health(service, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
         self._health.join(self._server)
         if config.reflection:
