@@ -173,7 +173,7 @@ class Teaching:
     def _reread(self, lessons: Seq[Lesson], rows: Rows) -> None:
         batch = Batch(tokens=rows.batch.tokens, slots=rows.batch.slots, starts=rows.batch.starts)
         hidden = self._model.run(batch, self._slots, self._deltas)
-        parts = zip(hidden.split(LOGITS_AT_ONCE), rows.targets.split(LOGITS_AT_ONCE), strict=True)
+        parts = zip(torch.split(hidden, LOGITS_AT_ONCE), torch.split(rows.targets, LOGITS_AT_ONCE), strict=True)
         nll = torch.cat([F.cross_entropy(self._model.logits(h), t, reduction="none") for h, t in parts])
         for lesson, length, loss in zip(lessons, rows.lengths, self._sums(rows, nll).tolist(), strict=True):
             lesson.nll_after.append(loss)
