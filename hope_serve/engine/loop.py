@@ -44,10 +44,10 @@ class EngineLoop:
         self._thread = threading.Thread(target=self._main, name="hope-engine", daemon=True)
         self._last_step = time.monotonic()
         self._stopping = self._ended = False
-        self._on_end: Callable[[], None] = lambda: None
+        self._on_end: Callable[[], object] = lambda: None
         self.failure: BaseException | None = None
 
-    def start(self, on_end: Callable[[], None]) -> None:
+    def start(self, on_end: Callable[[], object]) -> None:
         """Start the thread, which calls ``on_end`` last."""
         self._on_end = on_end
         self._thread.start()
