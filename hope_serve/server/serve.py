@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import platform
@@ -98,6 +99,9 @@ async def running(config: Config) -> AsyncIterator[Running]:
         closing.push_async_callback(server.close)
         port = await server.start(store)
         await closing.enter_async_context(upkeep_job(sealed.upkeep, config.memory))
+        # What is here now stays: a collection that looked through all of it would hold everybody up for half a second.
+        gc.freeze()
+        closing.callback(gc.unfreeze)
         yield Running(server=server, service=service, port=port, metrics_port=metrics_server.port)
 
 
