@@ -7,20 +7,10 @@ series when it has served every method and met an error of every kind.
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
 from itertools import product
 from typing import Any, Generic, Self, TypeVar, overload
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    start_http_server,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -178,23 +168,3 @@ class Metrics:
 def definitions() -> tuple[Definition[Any], ...]:
     """The table's rows."""
     return tuple(row for row in vars(Metrics).values() if isinstance(row, Definition))
-
-
-class MetricsServer:
-    """The HTTP port that Prometheus reads, on a thread of its own."""
-
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
-        self._server, self._thread = start_http_server(port, host, metrics.registry)
-        self.port = self._server.server_port
-        self._host = host
-
-    def close(self) -> None:
-        """Stop listening."""
-        stopping = threading.Thread(target=self._server.shutdown)
-        stopping.start()
-        # It looks twice a second whether it should stop, and at once when somebody connects.
-        with contextlib.suppress(OSError):
-            socket.create_connection((self._host, self.port), timeout=1.0).close()
-        stopping.join()
-        self._server.server_close()
-        self._thread.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -23,11 +24,12 @@ class Workers:
     async def run(self, size: int, work: Callable[[], T]) -> T:
         """What ``work`` returns; ``size`` is what it grows with, in bytes, characters or ids.
 
+        It runs in the caller's context, wherever it runs: the call under way stays known.
         The interpreter changes threads every 5 ms, and long tokenising lets go of it altogether.
         """
         if size <= INLINE_SIZE:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, work)
 
     def close(self) -> None:
         """Begin nothing new; what is under way ends by itself."""
