@@ -140,6 +140,7 @@ def settings(taught):
 async def test_the_record_of_changes_is_shown_whole_or_of_one_user(hope, settings):
     assert await _aside(hope, "memory", "audit", "--config", settings()) == 3
     assert await _aside(hope, "memory", "audit", "ann", "--config", settings()) == 2
+    assert await _aside(hope, "memory", "audit", "ann", "--tenant", "acme", "--config", settings()) == 0
     assert await _aside(hope, "memory", "audit", "--config", settings(), "--limit", 1) == 1
 
 
