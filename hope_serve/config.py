@@ -106,6 +106,8 @@ class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_tenant_bytes: Annotated[int, Range(0, 2**50)] = 0
     max_tenant_users: Annotated[int, Range(0, 2**40)] = 0
     max_idle_seconds: Annotated[float, Range(0.0, 3.2e9)] = 0.0
+    expiry_grace_seconds: Annotated[float, Range(0.0, 3.2e7)] = 604_800.0
+    check_seconds: Annotated[float, Range(0.05, 60.0)] = 2.0
     upkeep_seconds: Annotated[float, Range(0.05, 3.2e7)] = 3600.0
     audit_log: str = ""
 

@@ -145,6 +145,7 @@ class Metrics:
     idempotent_replays_total = Definition(Counter, "Repeated calls answered with the first result.")
     store_op_seconds = Definition(Histogram, "Store operations.", STORE_SECONDS, op=STORE_OPS, result=STORE_RESULTS)
     store_up = Definition(Gauge, "1 while the store answers.")
+    store_promise_kept = Definition(Gauge, "1 while the store has the settings and the secret it was opened with.")
     engine_step_seconds = Definition(Histogram, "Engine steps.", STEP_SECONDS)
     batch_tokens = Definition(Histogram, "Tokens of a step.", TOKENS)
 

@@ -38,19 +38,17 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a checkpoint until SIGTERM or Ctrl-C."""
-    settings = load_config(
-        config,
-        dict(map(parse_setting, set_ or []))
-        | {
-            "server.listen": listen,
-            "server.metrics_listen": metrics_listen,
-            "server.insecure": insecure,
-            "model.checkpoint": checkpoint,
-            "memory.url": memory,
-            "model.device": device,
-            "engine.deterministic": deterministic,
-        },
-    )
+    flags = {
+        "server.listen": listen,
+        "server.metrics_listen": metrics_listen,
+        "server.insecure": insecure,
+        "model.checkpoint": checkpoint,
+        "memory.url": memory,
+        "model.device": device,
+        "engine.deterministic": deterministic,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    settings = load_config(config, dict(map(parse_setting, set_ or [])) | given)
     calm_threads()
     from hope_serve.model.checkpoint import CheckpointError
     from hope_serve.server.serve import run

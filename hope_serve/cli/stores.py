@@ -68,7 +68,7 @@ def rotate_keys(config: ConfigFile = None, memory: StoreUrl = None) -> None:
 
 
 def upkeep(config: ConfigFile = None, memory: StoreUrl = None) -> None:
-    """Erase memories that were idle for memory.max_idle_seconds and count usage again, now; servers do so by and by."""
+    """Expire memories idle for memory.max_idle_seconds and count usage again, now; servers do so by and by."""
     from hope_serve.server.upkeep import keep_up
 
     typer.echo(_with_store(_settings(config, memory), lambda store, limits: keep_up(store.upkeep, limits)))

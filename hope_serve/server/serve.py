@@ -22,6 +22,7 @@ from hope_serve.metrics_server import MetricsServer
 from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
 from hope_serve.server.guard import Guard
 from hope_serve.server.measured_store import measured
+from hope_serve.server.promises import promises_watched
 from hope_serve.server.server import HopeServer
 from hope_serve.server.stores import opened_store
 from hope_serve.server.upkeep import upkeep_job
@@ -91,6 +92,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
         closing.push_async_callback(server.close)
         port = await server.start(store)
         await closing.enter_async_context(upkeep_job(sealed.upkeep, config.memory))
+        await closing.enter_async_context(promises_watched(sealed, metrics, config.memory.check_seconds))
         await closing.enter_async_context(guard.following(config.identity.reload_seconds))
         yield Running(server=server, service=service, port=port, metrics_port=metrics_server.port)
 

@@ -114,7 +114,8 @@ async def test_only_as_many_versions_are_kept_as_configured(open_server):
 
 
 async def test_a_serving_pod_erases_idle_memories_by_itself(open_server):
-    async with open_server(max_idle_seconds=0.5, upkeep_seconds=0.1) as server, connect(server) as client:
+    limits = {"max_idle_seconds": 0.5, "expiry_grace_seconds": 0.2, "upkeep_seconds": 0.1}
+    async with open_server(**limits) as server, connect(server) as client:
         await client.adapt("ann", TEXT)
         memories = server.service.memories
         assert EVERYBODY.owner("ann") in memories._warm
