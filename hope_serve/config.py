@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from hope_serve.identity.config import IdentityConfig, TlsConfig
+from hope_serve.identity.limits import NO_LIMITS, Limits
 from hope_serve.section import ConfigError, Range, Seconds, Section, parse_address
 
 __all__ = [
@@ -56,6 +57,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_message_bytes: Annotated[int, Range(1024, 2**28)] = 2**20
     max_concurrent_calls: Annotated[int, Range(1, 100_000)] = 1024
     max_background_learning: Annotated[int, Range(1, 100_000)] = 256
+    burst_seconds: Annotated[float, Range(0.1, 3600.0)] = 10.0
     write_timeout_seconds: Annotated[float, Range(0.01, 3600.0)] = 30.0
     drain_seconds: Seconds = 30.0
     liveness_seconds: Annotated[float, Range(0.1, 3600.0)] = 30.0
@@ -125,6 +127,8 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     engine: EngineConfig = msgspec.field(default_factory=EngineConfig)
     memory: MemoryConfig = msgspec.field(default_factory=MemoryConfig)
     tls: TlsConfig = msgspec.field(default_factory=TlsConfig)
+    tenant_limits: Limits = NO_LIMITS
+    user_limits: Limits = NO_LIMITS
     identity: IdentityConfig = msgspec.field(default_factory=IdentityConfig)
 
 

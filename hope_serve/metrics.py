@@ -29,7 +29,10 @@ CODES: Labels = (
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 FINISH_REASONS: Labels = ("none", "stop", "length")
-REJECTIONS: Labels = ("concurrency", "queue_full", "learning_backlog", "deadline", "draining")
+REJECTIONS: Labels = (
+    "concurrency", "queue_full", "learning_backlog", "deadline", "draining", "tenant_limits", "user_limits",
+    "key_limits",
+)  # fmt: skip
 TIERS: Labels = ("none", "device", "host", "store")
 OUTCOMES: Labels = ("committed", "skipped", "dry_run", "duplicate", "refused", "failed")
 LOOKUPS: Labels = ("hit", "miss", "error")

@@ -13,11 +13,13 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
 
 from hope_serve.identity.caller import Caller, Scope
+from hope_serve.identity.limits import NO_LIMITS, Limits
 from hope_serve.section import ConfigError
 
 PREFIX = "hope_"
@@ -34,6 +36,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tenant, scopes, user: as of ``Caller``.
         note: for people.
         created_at, expires_at: Unix seconds; 0 never expires.
+        limits: of what is done with the key.
     """
 
     id: str
@@ -44,10 +47,34 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     note: str = ""
     created_at: float = 0.0
     expires_at: float = 0.0
+    limits: Limits = NO_LIMITS
 
     def caller(self) -> Caller:
         """Who the key speaks for. Raises ValueError."""
-        return Caller(tenant=self.tenant, scopes=frozenset(self.scopes), user=self.user, name=self.id)
+        return Caller(
+            tenant=self.tenant, scopes=frozenset(self.scopes), user=self.user, name=self.id, limits=self.limits
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """What a key shall open; the fields are those of ``ApiKey``.
+
+    Raises:
+        ValueError: a tenant or user that is none, or no scope.
+    """
+
+    tenant: str
+    scopes: tuple[Scope, ...]
+    user: str = ""
+    note: str = ""
+    expires_at: float = 0.0
+    limits: Limits = NO_LIMITS
+
+    def __post_init__(self) -> None:
+        if not self.scopes:
+            raise ValueError("a key without scopes opens nothing; name at least one")
+        Caller(tenant=self.tenant, scopes=frozenset(self.scopes), user=self.user)
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,30 +122,15 @@ def load_keys(path: Path) -> tuple[ApiKey, ...]:
     return found.keys
 
 
-def new_key(
-    path: Path, *, tenant: str, scopes: tuple[Scope, ...], user: str = "", note: str = "", expires_at: float = 0.0
-) -> tuple[ApiKey, str]:
+def new_key(path: Path, asked: NewKey) -> tuple[ApiKey, str]:
     """Add a key to the file, which is made when it is not there; the key's line, and the key itself, shown only now.
 
     Raises:
         ConfigError: as ``load_keys``; or the file cannot be written.
-        ValueError: a tenant or user that is none, or no scope.
     """
-    if not scopes:
-        raise ValueError("a key without scopes opens nothing; name at least one")
     name = secrets.token_hex(4)
     shown = f"{PREFIX}{name}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-    key = ApiKey(
-        id=name,
-        digest=digest_of(shown),
-        tenant=tenant,
-        scopes=scopes,
-        user=user,
-        note=note,
-        created_at=time.time(),
-        expires_at=expires_at,
-    )
-    key.caller()
+    key = ApiKey(id=name, digest=digest_of(shown), created_at=time.time(), **asdict(asked))
     with _changing(path):
         _write(path, (*(load_keys(path) if path.exists() else ()), key))
     return key, shown

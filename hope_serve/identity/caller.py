@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hope_serve.api import MAX_USER_ID, Owner, check_name
 from hope_serve.errors import PermissionDenied
+from hope_serve.identity.limits import NO_LIMITS, Limits
 
 DEFAULT_TENANT = "default"
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -39,6 +40,7 @@ class Caller:
         scopes: what it may.
         user: the only user whose memory it may name; "" for any of the tenant.
         name: of the credential, for logs; no secret.
+        limits: of the credential, beside those of its tenant and users.
 
     Raises:
         ValueError: a tenant or user that is none.
@@ -48,6 +50,7 @@ class Caller:
     scopes: frozenset[Scope]
     user: str = ""
     name: str = ""
+    limits: Limits = NO_LIMITS
 
     def __post_init__(self) -> None:
         if not TENANT.fullmatch(self.tenant):

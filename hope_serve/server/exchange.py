@@ -40,7 +40,7 @@ class Exchange:
             reserved = self._call.sampling.max_tokens + 2 if whole else 0  # the answer, opened and closed
             turns = _last_turns(self._call)
             self._tokens = await self._workers.run(_size(turns), lambda: self._prompts.lesson(turns, reserved=reserved))
-            self._learner.reserve()
+            self._learner.reserve(self._call.user_id)
             self._holds_place = True
         return self
 

@@ -8,13 +8,20 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 
 from hope_serve.config import Config, ConfigError
 from hope_serve.identity.authenticator import Authenticator
 from hope_serve.identity.exposure import check_exposure
+from hope_serve.identity.limits import NO_LIMITS
 from hope_serve.identity.tls import Pem, TlsFiles
+from hope_serve.server.allowances import Allowances
+from hope_serve.server.rationed import rationed
+
+if TYPE_CHECKING:
+    from hope_serve.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +31,15 @@ class Guard:
     """Of one server.
 
     Args:
+        allowances: how much each tenant, user and credential may take.
+        has_limits: whether there are any limits.
         authenticator: knows the credentials; None asks nobody for any.
         tls: the certificate; None speaks in the clear.
         tls_for_metrics: whether the metrics port has the certificate too.
     """
 
+    allowances: Allowances
+    has_limits: bool = False
     authenticator: Authenticator | None = None
     tls: TlsFiles | None = None
     tls_for_metrics: bool = True
@@ -41,7 +52,11 @@ class Guard:
             ConfigError: they cannot be used, or the server would be open to everybody without ``insecure``.
         """
         check_exposure(config.server.listen, config.tls, config.identity, insecure=config.server.insecure)
+        allowances = Allowances(config.tenant_limits, config.user_limits, burst_seconds=config.server.burst_seconds)
+        limited = {config.tenant_limits, config.user_limits} != {NO_LIMITS}
         return cls(
+            allowances=allowances,
+            has_limits=limited or bool(config.identity.key_file),
             authenticator=Authenticator(config.identity) if config.identity.required else None,
             tls=TlsFiles(config.tls) if config.tls.enabled else None,
             tls_for_metrics=config.tls.metrics,
@@ -57,6 +72,10 @@ class Guard:
         """What the metrics port speaks."""
         tls = self.tls
         return (lambda: tls.current().context) if tls and self.tls_for_metrics else None
+
+    def rationed(self, service: Service) -> Service:
+        """The service as RPCs see it; the service itself when nobody has limits."""
+        return rationed(service, self.allowances) if self.has_limits else service
 
     def add_port(self, server: grpc.aio.Server, listen: str) -> int:
         """Listen there; the port. Raises RuntimeError when the address cannot be had."""

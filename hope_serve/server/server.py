@@ -52,7 +52,7 @@ class HopeServer:
         self._service = service
         self._pulse: asyncio.Task[None] | None = None
         self._admission = Admission(config.max_concurrent_calls)
-        self._learner = Learner(service, limit=config.max_background_learning)
+        self._learner = Learner(service, guard.allowances, limit=config.max_background_learning)
         self._workers = Workers()
         door = Door(guard.authenticator)
         interceptor = CallInterceptor(
@@ -60,6 +60,7 @@ class HopeServer:
         )
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
         prompts = Prompts(tokenizer, service.info)
+        service = guard.rationed(service)
         add_InferenceServiceServicer_to_server(
             InferenceService(service, prompts, self._learner, self._workers), self._server
         )

@@ -40,6 +40,15 @@ def test_a_key_may_have_an_end(hope, file):
     assert "for the demo" in hope("key", "list", file).out
 
 
+def test_a_key_may_have_limits(hope, file):
+    hope(
+        "key", "new", file, "--tenant", "acme", "--scope", "generate", "--limit", "slots=4", "--limit", "max_tokens=64"
+    )
+    (line,) = load_keys(file)
+    assert (line.limits.slots, line.limits.max_tokens, line.limits.max_priority) == (4, 64, 100)
+    assert "slots=4 max_tokens=64" in hope("key", "list", file).out
+
+
 def test_a_revoked_key_is_gone(hope, file):
     shown = hope("key", "new", file, "--tenant", "acme", "--scope", "generate").out.strip()
     (line,) = load_keys(file)
@@ -55,6 +64,9 @@ def test_a_revoked_key_is_gone(hope, file):
         (("--tenant", "a b", "--scope", "generate"), "a b"),
         (("--tenant", "acme", "--scope", "root"), "root"),
         (("--tenant", "acme"), "--scope"),
+        (("--tenant", "acme", "--scope", "generate", "--limit", "colour=1"), "slots"),
+        (("--tenant", "acme", "--scope", "generate", "--limit", "slots=-1"), "slots"),
+        (("--tenant", "acme", "--scope", "generate", "--limit", "slots"), "slots"),
         (("--tenant", "acme", "--scope", "generate", "--user", "a\nb"), "user"),
     ],
 )

@@ -123,7 +123,7 @@ def contents(home):
 
 CONFIGS = [
     ("[server]\nlisen = 'x:1'", ("server.lisen is unknown", "listen")),
-    ("colour = 1", ("colour is unknown", "engine, identity, memory, model, server, tls")),
+    ("colour = 1", ("colour is unknown", "engine, identity, memory, model, server, ")),
     ("[server]\ndrain_seconds = nan", ("server.drain_seconds is nan", "[0, 86400]")),
     ("[server]\nlog_level = 'loud'", ("server.log_level is 'loud'", "debug")),
     ("[engine]\nmax_slots = 0", ("engine.max_slots is 0", "[1, 65536]")),

@@ -62,7 +62,7 @@ def test_clients_find_their_server_in_a_variable():
     ("text", "said"),
     [
         ("[server]\nlisen = 'x:1'", ["server.lisen", "listen"]),
-        ("colour = 1", ["colour", "engine, identity, memory, model, server, tls"]),
+        ("colour = 1", ["colour", "engine, identity, memory, model, server, "]),
         ("server = 1", ["server", "[server]"]),
         ("[server]\ndrain_seconds = nan", ["drain_seconds", "nan", "[0, 86400]"]),
         ("[server]\ndrain_seconds = inf", ["drain_seconds", "inf"]),

@@ -16,7 +16,7 @@ from hope_serve.api import Learn, Owner
 from hope_serve.client import Message
 from hope_serve.errors import NotFound, PermissionDenied, Unauthenticated
 from hope_serve.identity import Scope
-from hope_serve.identity.api_keys import new_key, revoke_key
+from hope_serve.identity.api_keys import NewKey, new_key, revoke_key
 from hope_serve.pb.hope.v1 import adaptation_pb2, inference_pb2, memory_pb2
 from hope_serve.server.door import SCOPES
 
@@ -29,7 +29,7 @@ def key(tmp_path):
     """``key(*scopes)`` makes a key; the file is the server's."""
 
     def make(*scopes, tenant="acme", user=""):
-        return new_key(tmp_path / "keys.json", tenant=tenant, scopes=scopes or ALL, user=user)[1]
+        return new_key(tmp_path / "keys.json", NewKey(tenant=tenant, scopes=scopes or ALL, user=user))[1]
 
     return make
 
@@ -197,7 +197,7 @@ async def test_a_page_token_of_one_tenant_is_none_of_anothers(guarded, key):
 
 async def test_a_key_works_once_it_is_in_the_file_and_no_longer_than_that(guarded, key, tmp_path):
     async with guarded() as (server, _):
-        line, shown = new_key(tmp_path / "keys.json", tenant="acme", scopes=ALL)
+        line, shown = new_key(tmp_path / "keys.json", NewKey(tenant="acme", scopes=ALL))
         await refreshed()
         async with connect(server, credential=shown) as client:
             assert (await client.get_memory("ann")).version == 2

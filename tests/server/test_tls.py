@@ -15,7 +15,7 @@ from support.server_running import connect
 from hope_serve.client import ChannelOptions, HopeClient, Tls
 from hope_serve.config import ConfigError
 from hope_serve.errors import Unavailable
-from hope_serve.identity.api_keys import new_key
+from hope_serve.identity.api_keys import NewKey, new_key
 from hope_serve.identity.caller import Scope
 
 
@@ -118,7 +118,7 @@ async def test_files_that_cannot_be_used_stop_the_start(open_server, authority, 
 
 async def test_a_key_travels_in_tls(open_server, authority, tmp_path):
     file = tmp_path / "keys.json"
-    _, shown = new_key(file, tenant="acme", scopes=(Scope.GENERATE,))
+    _, shown = new_key(file, NewKey(tenant="acme", scopes=(Scope.GENERATE,)))
     async with open_server(tls=table(authority.sign("server")), identity={"key_file": str(file)}) as server:
         async with connect(server, tls=Tls(roots=authority.roots), credential=shown) as client:
             assert (await client.get_model()).name
@@ -148,7 +148,7 @@ def _scraped(server, authority, shown=None) -> str:
 
 async def test_the_blocking_client_talks_tls_and_shows_its_key(open_server, authority, tmp_path):
     file = tmp_path / "keys.json"
-    (tmp_path / "key").write_text(new_key(file, tenant="acme", scopes=(Scope.GENERATE,))[1])
+    (tmp_path / "key").write_text(new_key(file, NewKey(tenant="acme", scopes=(Scope.GENERATE,)))[1])
     async with open_server(tls=table(authority.sign("server")), identity={"key_file": str(file)}) as server:
 
         def ask():
