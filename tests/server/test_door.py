@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
-from support.every_rpc import ABOUT_NOBODY, CALLS, PASSPHRASE, outcomes
+from support.every_rpc import ABOUT_NOBODY, CALLS, PASSPHRASE, SHORT, outcomes
 from support.server_running import connect
 from support.token_issuer import TokenIssuer, identity_table
 
@@ -86,6 +86,20 @@ async def test_a_key_with_one_scope_gets_what_the_scope_opens_and_nothing_else(g
         opened = {method for method, (needed, _) in CALLS.items() if needed in (None, scope)}
         expected = {method: "ok" if method in opened else "SCOPE_MISSING" for method in CALLS}
         assert await outcomes(client, "ann") == expected
+
+
+async def test_long_messages_are_their_callers_too(guarded, key):
+    """They are read on other threads than short ones."""
+    async with guarded() as (server, _), connect(server, credential=key(user="bob")) as bob:
+        await refreshed()
+        long = "I like coffee. " * 100
+        await bob.adapt("bob", long)
+        await bob.generate(long, user_id="bob", sampling=SHORT)
+        await bob.score(long, [long], user_id="bob")
+        await bob.evaluate_memory("bob", [long])
+        for call in (bob.adapt("ann", long), bob.generate(long, user_id="ann"), bob.score(long, ["x"], user_id="ann")):
+            with pytest.raises(PermissionDenied):
+                await call
 
 
 async def test_a_refusal_names_the_scope(guarded, key):
