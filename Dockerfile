@@ -1,6 +1,7 @@
 # hope-serve on a CPU or an NVIDIA GPU.
 #   docker build -t hope-serve .
-#   docker run -p 50051:50051 -p 9464:9464 -v hope-memory:/var/lib/hope-serve hope-serve
+#   docker run -p 127.0.0.1:50051:50051 -p 127.0.0.1:9464:9464 -v hope-memory:/var/lib/hope-serve hope-serve serve --insecure
+# Without --insecure it needs [tls] and [identity] of a configuration (HOPE_CONFIG), since its port leaves the container.
 # For a GPU: docker build --build-arg EXTRAS='[gpu]' --build-arg CONSTRAINTS=/dev/null …, then docker run --gpus all …
 
 FROM python:3.11-slim-bookworm AS build

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import quote
 
 import msgspec
+
+from hope_serve.identity.config import IdentityConfig, TlsConfig
+from hope_serve.identity.limits import NO_LIMITS, Limits
+from hope_serve.section import ConfigError, Range, Seconds, Section, parse_address
+
+__all__ = [
+    "BUNDLED_CHECKPOINT",
+    "ENVIRONMENT",
+    "Config",
+    "ConfigError",
+    "EngineConfig",
+    "IdentityConfig",
+    "MemoryConfig",
+    "ModelConfig",
+    "ServerConfig",
+    "TlsConfig",
+    "calm_threads",
+    "default_memory_url",
+    "default_target",
+    "load_config",
+    "memory_key_secret",
+    "parse_address",
+    "parse_setting",
+]
 
 BUNDLED_CHECKPOINT = Path(__file__).parent / "checkpoints" / "hope-demo"
 
@@ -25,41 +47,18 @@ ENVIRONMENT = {
 HOPE_MEMORY_KEYS holds the keys of memories as ``id:base64[,id:base64...]``, the current one first."""
 
 
-class ConfigError(ValueError):
-    """The configuration names an unknown key or a value that is not allowed."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Both ends are allowed; NaN and infinity never are."""
-
-    low: float
-    high: float
-
-
-Seconds = Annotated[float, Range(0.0, 86_400.0)]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file; checks every number against the range in its annotation."""
-
-    def __post_init__(self) -> None:
-        for name, limits in _ranges(type(self)).items():
-            value = getattr(self, name)
-            if not (limits.low <= value <= limits.high and math.isfinite(value)):
-                raise ValueError(f"{name} is {value}; choose a value in [{limits.low:g}, {limits.high:g}]")
-
-
 class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The gRPC face."""
+    """The gRPC face. Reflection that is left out is on when callers need no credentials, and off when they do."""
 
     listen: str = "127.0.0.1:50051"
     metrics_listen: str = "127.0.0.1:9464"
-    reflection: bool = True
+    insecure: bool = False
+    reflection: bool | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_message_bytes: Annotated[int, Range(1024, 2**28)] = 2**20
     max_concurrent_calls: Annotated[int, Range(1, 100_000)] = 1024
     max_background_learning: Annotated[int, Range(1, 100_000)] = 256
+    burst_seconds: Annotated[float, Range(0.1, 3600.0)] = 10.0
     write_timeout_seconds: Annotated[float, Range(0.01, 3600.0)] = 30.0
     drain_seconds: Seconds = 30.0
     liveness_seconds: Annotated[float, Range(0.1, 3600.0)] = 30.0
@@ -110,6 +109,8 @@ class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_tenant_bytes: Annotated[int, Range(0, 2**50)] = 0
     max_tenant_users: Annotated[int, Range(0, 2**40)] = 0
     max_idle_seconds: Annotated[float, Range(0.0, 3.2e9)] = 0.0
+    expiry_grace_seconds: Annotated[float, Range(0.0, 3.2e7)] = 604_800.0
+    check_seconds: Annotated[float, Range(0.05, 60.0)] = 2.0
     upkeep_seconds: Annotated[float, Range(0.05, 3.2e7)] = 3600.0
     audit_log: str = ""
 
@@ -126,6 +127,10 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: ModelConfig = msgspec.field(default_factory=ModelConfig)
     engine: EngineConfig = msgspec.field(default_factory=EngineConfig)
     memory: MemoryConfig = msgspec.field(default_factory=MemoryConfig)
+    tls: TlsConfig = msgspec.field(default_factory=TlsConfig)
+    tenant_limits: Limits = NO_LIMITS
+    user_limits: Limits = NO_LIMITS
+    identity: IdentityConfig = msgspec.field(default_factory=IdentityConfig)
 
 
 def load_config(
@@ -233,18 +238,6 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
-def parse_address(text: str, name: str) -> tuple[str, int]:
-    """Host and port of ``host:port``; port 0 is any free one.
-
-    Raises:
-        ValueError: not of that form.
-    """
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ValueError(f"{name} is {text!r}; write host:port with a port in [0, 65535], such as 127.0.0.1:50051")
-    return host.strip("[]"), int(port)
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -284,14 +277,3 @@ def _explained(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
     hint = get_type_hints(get_type_hints(Config)[section])[name]
     allowed = f"; choose one of {', '.join(get_args(hint))}" if get_origin(hint) is Literal else ""
     return f"{section}.{name} is {tree[section][name]!r}: {message}{allowed}"
-
-
-def _ranges(section: type[Section]) -> dict[str, Range]:
-    hints = get_type_hints(section, include_extras=True)
-    return {
-        name: note
-        for name, hint in hints.items()
-        if get_origin(hint) is Annotated
-        for note in get_args(hint)
-        if isinstance(note, Range)
-    }

@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from hope_serve.api import MAX_SESSION_ID, MAX_USER_ID, Delta, Learn, MemoryChoice, SamplingParams, check_name
-from hope_serve.cli.options import Target, Timeout
+from hope_serve.cli.connected import Server, calls_server, connected
+from hope_serve.cli.options import Timeout
 from hope_serve.config import ConfigError
 from hope_serve.errors import HopeError
 
@@ -25,24 +26,22 @@ if TYPE_CHECKING:
     from hope_serve.client import HopeClient
 
 
+@calls_server
 def chat(
+    server: Server,
     user: Annotated[str, typer.Option(help="Who speaks. Default: your login name.")] = "",
     session: Annotated[str, typer.Option(help="Goes on with an earlier conversation. Default: a new one.")] = "",
     learn: Annotated[bool, typer.Option(help="Whether your turns are learned.")] = True,
     temperature: Annotated[float, typer.Option(help="0 always says the likeliest.")] = 0.7,
     max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
-    target: Target = "",
     timeout: Timeout = 120.0,
 ) -> None:
     """Talk to the model. It learns your turns; /help names the commands, /quit or Ctrl-D ends."""
-    from hope_serve.client import HopeClient
-    from hope_serve.client.channel import ChannelOptions
-
     user, session = user or _login_name(), session or uuid4().hex[:8]
     check_name("--user", user, MAX_USER_ID)
     check_name("--session", session, MAX_SESSION_ID)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens)
-    with HopeClient(target, ChannelOptions(timeout_seconds=timeout)) as client:
+    with connected(server, timeout) as client:
         talk = Talk(client, user, session, sampling, learn=learn)
         talk.run()
 

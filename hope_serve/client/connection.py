@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import Message as Pb
 
 from hope_serve.client.channel import ChannelOptions
+from hope_serve.client.security import Credential, check_way
 from hope_serve.config import default_target
 from hope_serve.errors import InvalidRequest, Unavailable
 from hope_serve.wire.status import UNREACHABLE, read_status
@@ -30,6 +31,13 @@ class Connection:
         """``target``: host:port; empty is HOPE_TARGET or 127.0.0.1:50051."""
         self._options = options or ChannelOptions()
         self.target = target or default_target()
+        self._credential = Credential(self._options.credential, self._options.credential_file)
+        check_way(
+            self.target,
+            shows_credential=bool(self._credential.metadata()),
+            tls=self._options.tls is not None,
+            insecure=self._options.insecure,
+        )
         self._channel = self._options.open(self.target)
 
     async def __aenter__(self) -> Self:
@@ -58,7 +66,11 @@ class Connection:
 
     def _limits(self, fields: CallFields) -> dict[str, Any]:
         timeout = fields.get("timeout_seconds", self._options.timeout_seconds)
-        return {"timeout": timeout, "wait_for_ready": self._options.wait_for_ready}
+        return {
+            "timeout": timeout,
+            "wait_for_ready": self._options.wait_for_ready,
+            "metadata": self._credential.metadata(),
+        }
 
 
 def encoded(write: Callable[[], R]) -> R:

@@ -1,4 +1,4 @@
-"""What happens around every call of ours: admission, one mapping of errors, measurement, patience with slow readers."""
+"""What happens around every call of ours: who calls, admission, one mapping of errors, measurement, slow readers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from google.protobuf.message import Message as Pb
 from hope_serve.errors import Exhausted, HopeError, InvalidRequest
 from hope_serve.metrics import Metrics
 from hope_serve.server.admission import Admission
+from hope_serve.server.door import Door
 from hope_serve.server.measure import measure_call, measure_rejection
 from hope_serve.server.workers import Workers
 from hope_serve.wire.status import code_of, trailers, write_status
@@ -46,8 +47,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of the hope.v1 services; health and reflection pass untouched."""
 
     def __init__(
-        self, admission: Admission, metrics: Metrics, workers: Workers, *, write_timeout_seconds: float
+        self, door: Door, admission: Admission, metrics: Metrics, workers: Workers, *, write_timeout_seconds: float
     ) -> None:
+        self._door = door
         self._admission = admission
         self._metrics = metrics
         self._workers = workers
@@ -89,6 +91,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _guard(self, call: Call, work: Callable[[], Awaitable[None]], num_bytes: int = 0) -> None:
         try:
+            await self._door.enter(call.method, call.context)
             with self._admission.enter(num_bytes):
                 await work()
         except HopeError as error:

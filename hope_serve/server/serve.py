@@ -19,10 +19,13 @@ import uvloop
 import hope_serve
 from hope_serve.config import Config, ConfigError, memory_key_secret
 from hope_serve.engine import NativeEngine, native_codec
-from hope_serve.metrics import Metrics, MetricsServer
+from hope_serve.metrics import Metrics
+from hope_serve.metrics_server import MetricsServer
 from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
+from hope_serve.server.guard import Guard
 from hope_serve.server.listening import free_endpoints
 from hope_serve.server.measured_store import measured
+from hope_serve.server.promises import promises_watched
 from hope_serve.server.server import HopeServer
 from hope_serve.server.stores import opened_store
 from hope_serve.server.upkeep import upkeep_job
@@ -81,6 +84,7 @@ def _share_heaps() -> None:
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Running]:
     """A server, from checkpoint to ports; leaving closes everything, in the opposite order."""
+    guard = await asyncio.to_thread(Guard.load, config)
     device = _device(config.model.device)
     checkpoint = await asyncio.to_thread(load_checkpoint, config.model.checkpoint)
     metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config, device))
@@ -93,12 +97,14 @@ async def running(config: Config) -> AsyncIterator[Running]:
         service = Service(engine, codec, tokenizer, store, config.engine, metrics)
         closing.push_async_callback(service.close)
         await service.start()
-        metrics_server = await _metrics_server(config.server.metrics_listen, metrics)
+        metrics_server = await _metrics_server(config.server.metrics_listen, metrics, guard)
         closing.push_async_callback(asyncio.to_thread, metrics_server.close)
-        server = HopeServer(config.server, service, tokenizer, metrics)
+        server = HopeServer(config.server, service, tokenizer, metrics, guard)
         closing.push_async_callback(server.close)
         port = await server.start(store)
         await closing.enter_async_context(upkeep_job(sealed.upkeep, config.memory))
+        await closing.enter_async_context(promises_watched(sealed, metrics, config.memory.check_seconds))
+        await closing.enter_async_context(guard.following(config.identity.reload_seconds))
         # What is here now stays: a collection that looked through all of it would hold everybody up for half a second.
         gc.freeze()
         closing.callback(gc.unfreeze)
@@ -134,10 +140,10 @@ async def _end_with(server: Running) -> None:
     os._exit(FAILURE_EXIT_CODE)
 
 
-async def _metrics_server(listen: str, metrics: Metrics) -> MetricsServer:
+async def _metrics_server(listen: str, metrics: Metrics, guard: Guard) -> MetricsServer:
     endpoint = (await free_endpoints(listen, "server.metrics_listen"))[0]
     try:
-        return MetricsServer(metrics, endpoint.host, endpoint.port)
+        return MetricsServer(metrics.registry, endpoint.host, endpoint.port, guard.metrics_tls)
     except OSError as error:
         raise ConfigError(
             f"server.metrics_listen {listen} cannot be bound ({error.strerror}); choose another port, or port 0"

@@ -16,6 +16,8 @@ from hope_serve.pb.hope.v1.inference_pb2_grpc import add_InferenceServiceService
 from hope_serve.pb.hope.v1.memory_pb2_grpc import add_MemoryServiceServicer_to_server
 from hope_serve.server.adaptation import AdaptationService
 from hope_serve.server.admission import Admission
+from hope_serve.server.door import Door
+from hope_serve.server.guard import Guard
 from hope_serve.server.health import Health
 from hope_serve.server.inference import InferenceService
 from hope_serve.server.interceptor import CallInterceptor
@@ -45,24 +47,29 @@ CLOSE_SECONDS = 0.5
 class HopeServer:
     """Everything between the port and the engine. The engine, the store and their order of closing are the caller's."""
 
-    def __init__(self, config: ServerConfig, service: Service, tokenizer: Tokenizer, metrics: Metrics) -> None:
+    def __init__(
+        self, config: ServerConfig, service: Service, tokenizer: Tokenizer, metrics: Metrics, guard: Guard
+    ) -> None:
         self._config = config
+        self._guard = guard
         self._service = service
         self._pulse: asyncio.Task[None] | None = None
         self._admission = Admission(config.max_concurrent_calls, MAX_MESSAGES_UNDER_WAY * config.max_message_bytes)
-        self._learner = Learner(service, limit=config.max_background_learning)
+        self._learner = Learner(service, guard.allowances, limit=config.max_background_learning)
         self._workers = Workers()
+        door = Door(guard.authenticator)
         interceptor = CallInterceptor(
-            self._admission, metrics, self._workers, write_timeout_seconds=config.write_timeout_seconds
+            door, self._admission, metrics, self._workers, write_timeout_seconds=config.write_timeout_seconds
         )
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
         prompts, workers = Prompts(tokenizer, service.info), self._workers
+        service = guard.rationed(service)
         add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner, workers), self._server)
         add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, workers), self._server)
         add_MemoryServiceServicer_to_server(MemoryService(service, prompts, workers), self._server)
         self._health = Health(service, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
         self._health.join(self._server)
-        if config.reflection:
+        if guard.open if config.reflection is None else config.reflection:
             enable_reflection((*SERVICES, "grpc.health.v1.Health"), self._server)
 
     async def start(self, store: MemoryStore) -> int:
@@ -80,7 +87,7 @@ class HopeServer:
     async def _bind(self) -> int:
         endpoints = await free_endpoints(self._config.listen, "server.listen")
         try:
-            return max([self._server.add_insecure_port(str(endpoint)) for endpoint in endpoints])
+            return max([self._guard.add_port(self._server, str(endpoint)) for endpoint in endpoints])
         except RuntimeError as error:  # taken between our look and now
             raise ConfigError(
                 f"server.listen {self._config.listen} cannot be bound; stop what listens there or choose another port"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,12 +28,13 @@ class Workers:
     async def run(self, size: int, work: Callable[[], T]) -> T:
         """What ``work`` returns; ``size`` is what it grows with, in bytes, characters or ids.
 
+        It runs in the caller's context, wherever it runs: the call under way stays known.
         The interpreter changes threads every 5 ms, and long tokenising lets go of it altogether.
         """
         if size <= INLINE_SIZE:
             return work()
         threads = self._middling if size <= LONG_SIZE else self._long
-        return await asyncio.get_running_loop().run_in_executor(threads, work)
+        return await asyncio.get_running_loop().run_in_executor(threads, copy_context().run, work)
 
     def close(self) -> None:
         """Begin nothing new; what is under way ends by itself."""

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import msgspec
 
-from hope_serve.config import Range, Section
 from hope_serve.model.config import HopeConfig
+from hope_serve.section import Range, Section
 
 Share = Annotated[float, Range(0.0, 1.0)]
 Weight = Annotated[float, Range(0.0, 1000.0)]

@@ -159,7 +159,7 @@ def test_a_checkpoint_from_elsewhere_that_cannot_be_is_one_clear_line(hope, home
 
 CONFIGS = [
     ("[server]\nlisen = 'x:1'", ("server.lisen is unknown", "listen")),
-    ("colour = 1", ("colour is unknown", "engine, memory, model, server")),
+    ("colour = 1", ("colour is unknown", "engine, identity, memory, model, server, ")),
     ("[server]\ndrain_seconds = nan", ("server.drain_seconds is nan", "[0, 86400]")),
     ("[server]\nlog_level = 'loud'", ("server.log_level is 'loud'", "debug")),
     ("[engine]\nmax_slots = 0", ("engine.max_slots is 0", "[1, 65536]")),
@@ -187,6 +187,8 @@ def test_a_configuration_that_is_not_allowed_is_refused_by_file_and_key(serve, t
     [
         ("--listen", "nowhere", ("server.listen", "nowhere", "host:port")),
         ("--listen", "127.0.0.1:99999", ("server.listen", "99999", "65535")),
+        ("--listen", "0.0.0.0:0", ("server.listen is 0.0.0.0:0", "anybody", "tls.certificate", "--insecure")),
+        ("--set", "tls.certificate=a", ("tls.certificate and private_key",)),
         ("--metrics-listen", "127.0.0.1", ("server.metrics_listen", "host:port")),
         ("--metrics-listen", "no.such.host.invalid:1", ("server.metrics_listen", "cannot be bound", "choose")),
         ("--checkpoint", "/nowhere", ("model.checkpoint /nowhere", "has no config.json")),

@@ -94,7 +94,7 @@ def test_clients_find_their_server_in_a_variable():
     ("text", "said"),
     [
         ("[server]\nlisen = 'x:1'", ["server.lisen", "listen"]),
-        ("colour = 1", ["colour", "engine, memory, model, server"]),
+        ("colour = 1", ["colour", "engine, identity, memory, model, server, "]),
         ("server = 1", ["server", "[server]"]),
         ("[server]\ndrain_seconds = nan", ["drain_seconds", "nan", "[0, 86400]"]),
         ("[server]\ndrain_seconds = inf", ["drain_seconds", "inf"]),
@@ -111,6 +111,14 @@ def test_clients_find_their_server_in_a_variable():
         ("[memory]\nmax_user_bytes = -1", ["max_user_bytes", "-1"]),
         ("[memory]\nmax_idle_seconds = nan", ["max_idle_seconds", "nan"]),
         ("[memory]\ndurability = 'strong'", ["memory.durability", "strong", "replicated_fsync"]),
+        ("[tls]\ncertificate = 'c'", ["tls.certificate and private_key"]),
+        ("[tls]\nclient_ca = 'c'", ["client_ca", "certificate is not"]),
+        ("[identity]\njwks = 'keys.json'", ["jwks", "issuer", "audience"]),
+        ("[identity]\njwks = 'http://far/keys'\nissuer = 'i'\naudience = 'a'", ["http://far/keys", "https"]),
+        ("[identity]\njwks = 'ftp://far/keys'\nissuer = 'i'\naudience = 'a'", ["ftp://far/keys"]),
+        ("[identity]\njwks = 'k'\nissuer = 'i'\naudience = 'a'\nalgorithms = ['HS256']", ["HS256", "ES256"]),
+        ("[identity]\njwks = 'k'\nissuer = 'i'\naudience = 'a'\nalgorithms = []", ["algorithms"]),
+        ("[identity]\nleeway_seconds = 1e6", ["leeway_seconds", "600"]),
         ("[memory]\nkey_file = 'a'\nkey_service = 'b:c'", ["key_file a", "key_service b:c", "one"]),
     ],
 )

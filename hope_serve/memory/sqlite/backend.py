@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hope_serve.api import Durability
-from hope_serve.errors import Exhausted
+from hope_serve.errors import CorruptMemory, Exhausted, FailedPrecondition
 from hope_serve.memory.backend import (
     Erased,
     HeadRow,
@@ -19,7 +20,7 @@ from hope_serve.memory.backend import (
     Usage,
     Write,
 )
-from hope_serve.memory.sqlite import rows, session_rows
+from hope_serve.memory.sqlite import marks, rows, session_rows
 from hope_serve.memory.sqlite.database import Database
 from hope_serve.memory.sqlite.full_disk import Dismantling
 from hope_serve.memory.sqlite.installation import Installation
@@ -34,6 +35,8 @@ class SqliteBackend:
     """
 
     def __init__(self, path: Path, installation: Installation) -> None:
+        self._path = path
+        self._inode = 0
         self._database = Database(path, born=installation.born)
         self._installation = installation
         self._listeners: list[Callable[[str | None], None]] = []
@@ -47,6 +50,7 @@ class SqliteBackend:
         """Connect and check the file."""
         try:
             await self._database.open()
+            self._inode = self._path.stat().st_ino
         except BaseException:
             await self._database.close()
             raise
@@ -59,12 +63,23 @@ class SqliteBackend:
         """Return when the file can be read."""
         await self._database.read(lambda c: c.execute("SELECT count(*) FROM meta").fetchone())
 
+    async def check(self) -> None:
+        """The file and its key are where they were."""
+        await asyncio.to_thread(self._check_files)
+
+    async def now(self) -> None:
+        """The file has no clock of its own."""
+
     async def claim_secret(self, offered: bytes) -> bytes:
         """The store's own wrapped secret."""
         secret = await self._database.write(lambda c: rows.claim_secret(c, offered))
         if not self._installation.born:
             self._installation.mark_born()
         return secret
+
+    async def secret(self) -> bytes:
+        """The wrapped secret."""
+        return await self._database.read(rows.read_secret)
 
     async def replace_secret(self, before: bytes, after: bytes) -> bool:
         """Replace the wrapped secret."""
@@ -134,6 +149,14 @@ class SqliteBackend:
     async def count_usage(self, tenant: str, owner: str, num_bytes: int) -> None:
         """Nothing to do: usage is summed from the heads themselves."""
 
+    async def marks(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        """Those that are there."""
+        return await self._database.read(lambda c: marks.read_marks(c, names))
+
+    async def set_mark(self, name: str, mark: bytes) -> None:
+        """Replace a note."""
+        await self._database.write(lambda c: marks.set_mark(c, name, mark))
+
     def on_erased(self, tell: Callable[[str | None], None]) -> None:
         """Call ``tell`` with an owner whenever this process erases one; other processes see the version."""
         self._listeners.append(tell)
@@ -152,3 +175,16 @@ class SqliteBackend:
     async def delete_session(self, owner: str, session: str) -> bool:
         """Forget a conversation."""
         return await self._database.write(lambda c: session_rows.delete_session(c, owner, session))
+
+    def _check_files(self) -> None:
+        """What is written to a file that was removed or exchanged goes nowhere, and looks as if it did not."""
+        try:
+            found = self._path.stat().st_ino
+        except OSError:
+            found = 0
+        if found != self._inode:
+            raise CorruptMemory(f"{self._path} was removed or exchanged while it was open; restart the server")
+        if not self._installation.path.exists():
+            raise FailedPrecondition(
+                f"the key file {self._installation.path} is gone; put it back", reason="SECRET_LOST"
+            )

@@ -37,6 +37,12 @@ def claim_secret(connection: sqlite3.Connection, offered: bytes) -> bytes:
     return secret
 
 
+def read_secret(connection: sqlite3.Connection) -> bytes:
+    """See ``Backend.secret``."""
+    row = connection.execute("SELECT CAST(value AS BLOB) FROM meta WHERE name = 'secret'").fetchone()
+    return bytes(row[0]) if row else b""
+
+
 def replace_secret(connection: sqlite3.Connection, before: bytes, after: bytes) -> bool:
     """See ``Backend.replace_secret``."""
     changed = connection.execute("UPDATE meta SET value = ? WHERE name = 'secret' AND value = ?", (after, before))
