@@ -116,8 +116,8 @@ def precise(dtype: torch.dtype) -> torch.dtype:
 
 def rotations(shape: AttentionShape, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """(cos, sin) [N, 1, T, e] of positions [N, T]."""
-    frequencies = torch.tensor(shape.inverse_frequencies, device=positions.device, dtype=torch.float32)
-    angles = positions[:, None, :, None].float() * frequencies
+    frequencies = torch.tensor(shape.inverse_frequencies, device=positions.device, dtype=precise(dtype))
+    angles = positions[:, None, :, None].to(frequencies.dtype) * frequencies
     both = torch.cat([angles, angles], -1)
     return both.cos().to(dtype), both.sin().to(dtype)
 

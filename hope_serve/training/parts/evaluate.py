@@ -252,6 +252,7 @@ class Evaluation:
         told = [[self._speech.told(adapt) for adapt in case.adapts] for case in cases]
         positions = max(sum(len(ids) - 1 for ids in one) for one in told)
         chunks = -(-positions // CHUNK_TOKENS)
+        longest = max(len(ids) for one in told for ids in one)
         bucket = Bucket(
             name="cases",
             users=len(cases),
@@ -261,7 +262,7 @@ class Evaluation:
             ask_tokens=0,
             other_tokens=0,
             facts=(0, 0),
-            past_chunks=8,
+            past_chunks=1 + longest // CHUNK_TOKENS,
         )
         tensors = told_tensors([tell_row(one, noise=(), bucket=bucket) for one in told], bucket)
         device = self._learner.weights.embedding.device

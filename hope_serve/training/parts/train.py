@@ -63,6 +63,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.part, scale=options.rate)
         self.step, self.seconds = 0, 0.0
         self.functions = compiled() if options.compile else LayerFunctions()
+        self._pieces = {bucket.name: 1 for bucket in BUCKETS}
         self._resume()
 
     def train(self) -> None:
@@ -76,11 +77,8 @@ class Trainer:
         while self.progress < 1 and time.monotonic() - started < options.stop_after:
             for _ in range(options.batches_a_step):
                 batch = moved(next(stream), self.device)
-                bucket = buckets[batch.bucket]
-                loss, parts = batch_loss(self.learner(), self.base, batch, bucket, general, Guard(weight=options.guard))
-                (loss / options.batches_a_step).backward()  # type: ignore[no-untyped-call]
-                sums += parts / options.batches_a_step
-                flops += batch_flops(self.shape, bucket)
+                sums += self._learn(batch, buckets[batch.bucket], general) / options.batches_a_step
+                flops += batch_flops(self.shape, buckets[batch.bucket])
             norm = self._apply()
             self.seconds = time.monotonic() - start
             if self.step % options.log_every == 0:
@@ -89,7 +87,7 @@ class Trainer:
                 sums.zero_()
                 flops, counted = 0.0, now
             if time.monotonic() - saved > options.save_every:
-                self.save()
+                self.save(state=True)
                 saved = time.monotonic()
         self.save(state=True)
 
@@ -154,6 +152,26 @@ class Trainer:
                 self.optimizer.state[tensor] = {s: tensors[f"{s}.{name}"] for s in ("step", "exp_avg", "exp_avg_sq")}
         self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
         print(f"resumed at step {self.step}, {self.seconds:.0f} s", flush=True)
+
+    def _learn(self, batch: Batch, bucket: Bucket, general: Tensor | None) -> Tensor:
+        """Add the batch's gradient; a batch that the device cannot hold is taken in halves from then on."""
+        try:
+            total = torch.zeros(len(PARTS), device=self.device)
+            for piece in pieces(batch, self._pieces[bucket.name]):
+                loss, parts = batch_loss(
+                    self.learner(), self.base, piece, bucket, general, Guard(weight=self.options.guard)
+                )
+                share = len(piece.taught) / len(batch.taught)
+                (loss * share / self.options.batches_a_step).backward()  # type: ignore[no-untyped-call]
+                total += parts * share
+            return total
+        except torch.OutOfMemoryError:
+            if self._pieces[bucket.name] >= len(batch.taught):
+                raise
+            self._pieces[bucket.name] *= 2
+            print(f"bucket {bucket.name} does not fit; from here on in {self._pieces[bucket.name]} pieces", flush=True)
+        torch.cuda.empty_cache()
+        return self._learn(batch, bucket, general)
 
     def _stream(self, buckets: tuple[Bucket, ...]) -> Iterator[Batch]:
         options = self.options
@@ -245,6 +263,21 @@ def moved(batch: Batch, device: str) -> Batch:
     )
 
 
+def pieces(batch: Batch, count: int) -> list[Batch]:
+    """The batch's users in ``count`` groups."""
+    size = -(-len(batch.taught) // count)
+    return [
+        Batch(
+            bucket=batch.bucket,
+            told=type(batch.told)(*(t[at : at + size] for t in batch.told)),
+            taught=batch.taught[at : at + size],
+            asked=type(batch.asked)(*(t[at : at + size] for t in batch.asked)),
+            other=batch.other[at : at + size],
+        )
+        for at in range(0, len(batch.taught), size)
+    ]
+
+
 def batch_flops(shape: AttentionShape, bucket: Bucket) -> float:
     """Floating point operations of the weights' products in one batch, without those of attention or of padding."""
     chunk = bucket.users * bucket.chunk_tokens
@@ -274,13 +307,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--save-every", type=float, default=60, help="seconds between saves of the part")
     parser.add_argument("--log-every", type=int, default=20)
     parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument("--batches-a-step", type=int, default=4)
+    parser.add_argument("--batches-a-step", type=int, default=2)
     parser.add_argument("--users-divisor", type=int, default=1)
     parser.add_argument("--general-rows", type=int, default=768)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--start-rank", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1.0, help="scale of all learning rates")
-    parser.add_argument("--guard", type=float, default=2.0, help="weight of the KL to the base")
+    parser.add_argument("--guard", type=float, default=3.0, help="weight of the KL to the base")
     parser.add_argument("--workers", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
