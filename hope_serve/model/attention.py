@@ -9,6 +9,7 @@ Source: arXiv 2512.24695, section 7.3 (ad-hoc level stacking); Eq 71 for the gra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -97,9 +98,19 @@ class Trace(NamedTuple):
     value: Tensor
     shares: Tensor
     middle: Tensor
-    gate: Tensor
-    up: Tensor
+    gate_up: Tensor
     wide: Tensor
+
+
+class Pointwise(NamedTuple):
+    """The element-wise parts of a layer; a trainer may put fused ones in their place."""
+
+    rotate: Callable[[Tensor, Tensor, Tensor], Tensor]
+    shares: Callable[[Tensor, Tensor, float], Tensor]
+    shares_gradient: Callable[[Tensor, Tensor, float], Tensor]
+    swiglu: Callable[[Tensor], Tensor]
+    swiglu_gradient: Callable[[Tensor, Tensor], Tensor]
+    norm_gradient: Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 class Past(NamedTuple):
@@ -142,6 +153,36 @@ def rms_norm_gradient(gradient: Tensor, x: Tensor, scale: Tensor, eps: float) ->
     return ((scaled - wide * along) * inverse).to(x.dtype)
 
 
+def attention_shares(scores: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """softmax(scale scores + bias), summed in at least 32 bits."""
+    return torch.softmax(scores * scale + bias, -1, dtype=precise(scores.dtype)).to(scores.dtype)
+
+
+def attention_shares_gradient(gradient: Tensor, shares: Tensor, scale: float) -> Tensor:
+    """The gradient of the scores, given that of their shares."""
+    along = (gradient * shares).sum(-1, keepdim=True)
+    return shares * (gradient - along) * scale
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(gate) up, of both side by side."""
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate) * up
+
+
+def swiglu_gradient(gradient: Tensor, gate_up: Tensor) -> Tensor:
+    """The gradient of gate and up side by side, given that of ``swiglu``."""
+    gate, up = gate_up.chunk(2, -1)
+    slope = torch.sigmoid(gate)
+    active = gate * slope
+    return torch.cat([gradient * up * (slope + active * (1 - slope)), gradient * active], -1)
+
+
+PLAIN = Pointwise(
+    rotate, attention_shares, attention_shares_gradient, swiglu, swiglu_gradient, rms_norm_gradient
+)
+
+
 def layer_forward(
     h: Tensor,
     weights: LayerWeights,
@@ -150,6 +191,7 @@ def layer_forward(
     projection: Tensor,
     memory: Tensor | None,
     past: Past | None = None,
+    ops: Pointwise = PLAIN,
 ) -> tuple[Tensor, Trace]:
     """One layer over N rows, and what ``layer_gradient`` needs of it.
 
@@ -158,16 +200,16 @@ def layer_forward(
         projection, memory: A [r, F] and B [N, d, r]; None for rows that have learned nothing.
         past: keys and values that come before these tokens.
     """
-    query, key, value = _heads(h, weights, shape, place)
+    query, key, value = _heads(h, weights, shape, place, ops)
     keys, values = (key, value) if past is None else (_joined(past.key, key), _joined(past.value, value))
     scores = (_grouped(query, shape) @ keys.mT).view(*query.shape[:3], keys.shape[2])
-    shares = torch.softmax(scores * shape.head_size**-0.5 + place.bias, -1, dtype=precise(h.dtype)).to(h.dtype)
+    shares = ops.shares(scores, place.bias, shape.head_size**-0.5)
     mixed = (_grouped(shares, shape) @ values).view_as(query)
     middle = h + F.linear(_merged(mixed), weights.output)
-    gate, up = F.linear(rms_norm(middle, weights.mlp_norm, shape.norm_eps), weights.gate_up).chunk(2, -1)
-    wide = F.silu(gate) * up
+    gate_up = F.linear(rms_norm(middle, weights.mlp_norm, shape.norm_eps), weights.gate_up)
+    wide = ops.swiglu(gate_up)
     out = middle + _down(wide, weights, projection, memory)
-    return out, Trace(h, query, key, value, shares, middle, gate, up, wide)
+    return out, Trace(h, query, key, value, shares, middle, gate_up, wide)
 
 
 def layer_read(
@@ -177,16 +219,17 @@ def layer_read(
     place: Place,
     projection: Tensor,
     memory: Tensor | None,
+    ops: Pointwise = PLAIN,
 ) -> Tensor:
     """``layer_forward`` by the fused attention of the library: differentiable once, nothing kept."""
-    query, key, value = _heads(h, weights, shape, place)
+    query, key, value = _heads(h, weights, shape, place, ops)
     group = shape.num_heads // shape.num_key_heads
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
     bias = place.bias.expand(h.shape[0], shape.num_heads, -1, -1)
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     middle = h + F.linear(_merged(mixed), weights.output)
-    gate, up = F.linear(rms_norm(middle, weights.mlp_norm, shape.norm_eps), weights.gate_up).chunk(2, -1)
-    return middle + _down(F.silu(gate) * up, weights, projection, memory)
+    gate_up = F.linear(rms_norm(middle, weights.mlp_norm, shape.norm_eps), weights.gate_up)
+    return middle + _down(ops.swiglu(gate_up), weights, projection, memory)
 
 
 def layer_gradient(
@@ -195,28 +238,28 @@ def layer_gradient(
     weights: LayerWeights,
     shape: AttentionShape,
     place: Place,
-    projection: Tensor,
-    memory: Tensor | None,
+    under: tuple[Tensor, Tensor | None],
     past: Past | None = None,
+    ops: Pointwise = PLAIN,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the layer's input [N, T, d] and of its memory B [N, d, r], given that of its output.
 
     Written in differentiable operations: a backward pass through it is the outer gradient of a lesson.
+
+    Args:
+        under: A [r, F] and B [N, d, r], as the layer was read.
     """
-    low = F.linear(trace.wide, projection)
+    projection, memory = under
     dtype = precise(gradient.dtype)
-    for_memory = gradient.to(dtype).mT @ low.to(dtype)
+    for_memory = gradient.to(dtype).mT @ F.linear(trace.wide, projection).to(dtype)
     for_wide = gradient @ weights.down
     if memory is not None:
         for_wide = for_wide + (gradient @ memory.to(gradient.dtype)) @ projection
-    slope = torch.sigmoid(trace.gate)
-    active = trace.gate * slope
-    for_gate = for_wide * trace.up * (slope + active * (1 - slope))
-    for_middle = torch.cat([for_gate, for_wide * active], -1) @ weights.gate_up
-    middle = gradient + rms_norm_gradient(for_middle, trace.middle, weights.mlp_norm, shape.norm_eps)
-    for_heads = _attention_gradient(middle @ weights.output, trace, shape, place, past)
+    for_middle = ops.swiglu_gradient(for_wide, trace.gate_up) @ weights.gate_up
+    middle = gradient + ops.norm_gradient(for_middle, trace.middle, weights.mlp_norm, shape.norm_eps)
+    for_heads = _attention_gradient(middle @ weights.output, trace, shape, place, past, ops)
     for_before = for_heads @ weights.query_key_value
-    return middle + rms_norm_gradient(for_before, trace.before, weights.attention_norm, shape.norm_eps), for_memory
+    return middle + ops.norm_gradient(for_before, trace.before, weights.attention_norm, shape.norm_eps), for_memory
 
 
 def token_weights(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -235,17 +278,19 @@ def loss_gradient(hidden: Tensor, head: Tensor, targets: Tensor, weight: Tensor)
     return pulled - F.embedding(targets, head) * weight[:, None].to(hidden.dtype)
 
 
-def _heads(h: Tensor, weights: LayerWeights, shape: AttentionShape, place: Place) -> tuple[Tensor, Tensor, Tensor]:
+def _heads(
+    h: Tensor, weights: LayerWeights, shape: AttentionShape, place: Place, ops: Pointwise
+) -> tuple[Tensor, Tensor, Tensor]:
     """Rotated queries [N, H, T, e] and keys, and values [N, K, T, e]."""
     x = rms_norm(h, weights.attention_norm, shape.norm_eps)
     all_heads = F.linear(x, weights.query_key_value, weights.bias)
     split = all_heads.view(*h.shape[:2], -1, shape.head_size).transpose(1, 2)
-    turned = rotate(split[:, : -shape.num_key_heads], place.cos, place.sin)
+    turned = ops.rotate(split[:, : -shape.num_key_heads], place.cos, place.sin)
     return turned[:, : shape.num_heads], turned[:, shape.num_heads :], split[:, -shape.num_key_heads :]
 
 
 def _attention_gradient(
-    gradient: Tensor, trace: Trace, shape: AttentionShape, place: Place, past: Past | None
+    gradient: Tensor, trace: Trace, shape: AttentionShape, place: Place, past: Past | None, ops: Pointwise
 ) -> Tensor:
     """The gradient [N, T, (H + 2 K) e] of what ``_heads`` splits, given that of the mixed heads [N, T, H e]."""
     rows, tokens = gradient.shape[:2]
@@ -254,12 +299,12 @@ def _attention_gradient(
     mixed = _grouped(gradient.view(rows, tokens, shape.num_heads, -1).transpose(1, 2), shape)
     shares = _grouped(trace.shares, shape)
     for_shares = mixed @ values.mT
-    for_scores = (shares * (for_shares - (for_shares * shares).sum(-1, keepdim=True))) * shape.head_size**-0.5
+    for_scores = ops.shares_gradient(for_shares, shares, shape.head_size**-0.5)
     for_query = (for_scores @ keys).view(rows, shape.num_heads, tokens, -1)
     own = slice(keys.shape[2] - tokens, None)
     for_key = for_scores[..., own].mT @ _grouped(trace.query, shape)
     for_value = shares[..., own].mT @ mixed
-    turned = rotate(torch.cat([for_query, for_key], 1), place.cos, -place.sin)
+    turned = ops.rotate(torch.cat([for_query, for_key], 1), place.cos, -place.sin)
     return torch.cat([turned, for_value], 1).transpose(1, 2).reshape(rows, tokens, -1)
 
 

@@ -33,7 +33,7 @@ SHARED, PADDING = 0, -1
 
 
 class LayerFunctions(NamedTuple):
-    """The three passes through one layer; a trainer may put compiled ones in their place."""
+    """The three passes through one layer; a trainer may put passes with fused parts in their place."""
 
     forward: Callable[..., tuple[Tensor, Trace]] = layer_forward
     gradient: Callable[..., tuple[Tensor, Tensor]] = layer_gradient
@@ -129,8 +129,8 @@ def memory_gradient(
     pulled = _last_gradient(shape, weights, told, rule, h)
     gradients = []
     for index in reversed(range(shape.num_layers)):
-        args = layers[index], shape, where, projections[index], memories[index], pasts[index]
-        pulled, gradient = steps.gradient(pulled, traces[index], *args)
+        under = projections[index], memories[index]
+        pulled, gradient = steps.gradient(pulled, traces[index], layers[index], shape, where, under, pasts[index])
         gradients.append(gradient)
     kept = tuple(Past(trace.key.detach(), trace.value.detach()) for trace in traces)
     return Lesson(gradient=torch.stack(gradients[::-1], 1), past=kept)

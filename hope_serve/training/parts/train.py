@@ -6,6 +6,7 @@ It resumes from its state file, saves the part every minute, and ends with a tab
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import time
@@ -20,7 +21,15 @@ from torch import Tensor, nn
 
 from hope_serve.convert.read import read_source
 from hope_serve.convert.source import Source, read_weights
-from hope_serve.model.attention import AttentionShape, AttentionWeights, layer_forward, layer_gradient, layer_read
+from hope_serve.model.attention import (
+    PLAIN,
+    AttentionShape,
+    AttentionWeights,
+    Pointwise,
+    layer_forward,
+    layer_gradient,
+    layer_read,
+)
 from hope_serve.model.attention_learn import LayerFunctions
 from hope_serve.model.parts import MemoryPart, expected_shapes, load_part, save_part, with_start
 from hope_serve.training.parts.batches import Batch, StreamConfig, bucket_order, loader
@@ -236,8 +245,10 @@ def make_optimizer(part: dict[str, Tensor], *, scale: float) -> torch.optim.Adam
 
 
 def compiled() -> LayerFunctions:
-    """The three passes through a layer with their pointwise parts fused."""
-    passes = (torch.compile(f, dynamic=False) for f in (layer_forward, layer_gradient, layer_read))
+    """The passes through a layer with their element-wise parts fused, whatever the sizes."""
+    torch._dynamo.config.recompile_limit = 64
+    ops = Pointwise(*(torch.compile(function, dynamic=True) for function in PLAIN))
+    passes = (functools.partial(one, ops=ops) for one in (layer_forward, layer_gradient, layer_read))
     return LayerFunctions(*passes)
 
 
