@@ -104,8 +104,8 @@ def read_weights(source: Source, *, dtype: torch.dtype = torch.float32) -> Atten
     """
     architecture = source.architecture
     expected = expected_tensors(architecture)
-    _check_names(expected.keys(), source.tensors.names())
-    read = {name: _checked(name, source.tensors.read(name), size).to(dtype) for name, size in expected.items()}
+    check_names(frozenset(expected), source.tensors.names())
+    read = {name: checked(name, source.tensors.read(name), size).to(dtype) for name, size in expected.items()}
     embedding = read["embedding"]
     return AttentionWeights(
         embedding=embedding,
@@ -131,13 +131,13 @@ def _stacked(read: Mapping[str, Tensor], architecture: Architecture) -> LayerWei
     )
 
 
-def _check_names(expected: "frozenset[str] | set[str]", names: frozenset[str]) -> None:
+def check_names(expected: frozenset[str], names: frozenset[str]) -> None:
     for problem, odd in (("lacks", expected - names), ("has the unknown", names - expected)):
         if odd:
             raise SourceError(f"the source {problem} tensor {min(odd)}; is it complete, and of a known architecture?")
 
 
-def _checked(name: str, tensor: Tensor, size: tuple[int, ...]) -> Tensor:
+def checked(name: str, tensor: Tensor, size: tuple[int, ...]) -> Tensor:
     if tuple(tensor.shape) != size:
         raise SourceError(f"tensor {name} has shape {list(tensor.shape)}; the configuration makes it {list(size)}")
     if not torch.isfinite(tensor).all():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,20 +74,36 @@ class Evaluation:
         self._new = People(Split.HELD_OUT, self._prose, self._draw, habits=habits, new_relations=True)
         self._joined = Joined(Split.HELD_OUT, self._draw)
 
-    def run(self) -> dict[str, float]:
-        """Every figure by name."""
-        table: dict[str, float] = {}
-        people = self._sizes.people
+    def run(self) -> Iterator[tuple[str, float]]:
+        """Every figure and its name, as they come."""
+        groups = (
+            self._recall,
+            self._amid_prose,
+            self._never_told,
+            self._changed,
+            self._put_together,
+            self._much,
+            self._later,
+            self._language,
+            self._second_half,
+        )
+        for group in groups:
+            yield from group().items()
+
+    def _recall(self) -> dict[str, float]:
+        people, figures = self._sizes.people, {}
         for count in (1, 4, 8):
-            cases = [self._facts(self._people, count) for _ in range(max(2, people // count))]
-            table[f"recall {count}"] = self._share(cases, holds_value)
+            cases = [self._facts(self._people, count) for _ in range(max(2, 2 * people // count))]
+            figures[f"recall {count}"] = self._share(cases, holds_value)
         cases = [self._facts(self._new, 4) for _ in range(people // 2)]
-        table["recall 4, new relations"] = self._share(cases, holds_value)
+        return figures | {"recall 4, new relations": self._share(cases, holds_value)}
+
+    def _amid_prose(self) -> dict[str, float]:
+        figures = {}
         for words in (60, 200):
-            cases = [self._facts(self._people, 1, words=words) for _ in range(people // 2)]
-            table[f"recall 1 amid {words} words"] = self._share(cases, holds_value)
-        table |= self._never_told() | self._changed() | self._put_together() | self._much() | self._later()
-        return table | self._language() | self._second_half()
+            cases = [self._facts(self._people, 1, words=words) for _ in range(self._sizes.people)]
+            figures[f"recall 1 amid {words} words"] = self._share(cases, holds_value)
+        return figures
 
     def _facts(self, people: People, count: int, *, words: int = 0) -> Case:
         known = [people.known(r, people.value(r)) for r in people.choose(count)]

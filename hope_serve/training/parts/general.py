@@ -31,7 +31,7 @@ def general_rows(learner: Learner, speech: Speech, *, rows: int, tokens: int) ->
     draw = random.Random(0)  # noqa: S311 - a reproducible draw, nothing secret
     instructions = [draw.choice(load_instructions()) for _ in range(rows)]
     prompts = [speech.prompt(text) for text in instructions]
-    said = replies(learner, prompts, None, end=speech.end, max_tokens=min(96, tokens // 2), temperature=1.0)
+    said = replies(learner, prompts, None, end=speech.end, max_tokens=min(64, tokens // 2), temperature=1.0)
     whole = [[*prompt, *reply, speech.end] for prompt, reply in zip(prompts, said, strict=True)]
     table = [(whole[i] + whole[(i + 1) % rows] + whole[(i + 2) % rows] * tokens)[:tokens] for i in range(rows)]
     return torch.tensor(table, device=learner.weights.embedding.device)

@@ -6,6 +6,7 @@ It resumes from its state file, saves the part every minute, and ends with a tab
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import math
@@ -79,7 +80,8 @@ class Trainer:
         """Run until the schedule or this call's time ends."""
         options, started = self.options, time.monotonic()
         buckets = {bucket.name: bucket for bucket in shrunk(BUCKETS, options.users_divisor)}
-        general = general_rows(self.learner(start=False), self.speech, rows=options.general_rows, tokens=192)
+        plain = dataclasses.replace(self.learner(start=False), functions=LayerFunctions())
+        general = general_rows(plain, self.speech, rows=options.general_rows, tokens=192)
         stream = self._stream(tuple(buckets.values()))
         start, saved, counted = time.monotonic() - self.seconds, time.monotonic(), time.monotonic()
         sums, flops = torch.zeros(len(PARTS), device=self.device), 0.0
@@ -113,13 +115,13 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """What held-out people get; printed and returned."""
         with torch.no_grad():
-            learner = self.learner()
+            learner = dataclasses.replace(self.learner(), functions=LayerFunctions())
             plain = Learner(shape=self.shape, weights=self.base, part=self.part, functions=LayerFunctions())
-            table = Evaluation(
-                learner, plain, self.speech, self.options.text, sizes=Sizes.scaled(self.options.evaluate_scale)
-            ).run()
-        for name, value in table.items():
-            print(f"{name:42} {value:.4f}", flush=True)
+            sizes = Sizes.scaled(self.options.evaluate_scale)
+            table = {}
+            for name, value in Evaluation(learner, plain, self.speech, self.options.text, sizes=sizes).run():
+                print(f"{name:44} {value:.4f}", flush=True)
+                table[name] = value
         return table
 
     def save(self, *, state: bool = False) -> None:
@@ -320,7 +322,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--batches-a-step", type=int, default=2)
     parser.add_argument("--users-divisor", type=int, default=1)
-    parser.add_argument("--general-rows", type=int, default=768)
+    parser.add_argument("--general-rows", type=int, default=384)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--start-rank", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1.0, help="scale of all learning rates")
