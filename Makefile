@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test nightly chaos check format bench proto clean
+.PHONY: help venv demo test nightly chaos check types style format bench proto clean
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,9 +41,14 @@ chaos: $(DEV)    ## three pods are killed over and over while users adapt; every
 	$(BIN)/python -m pytest -m nightly -s tests/system/test_chaos.py
 
 check: $(DEV)    ## style, types, floors, contract, freshness of generated code
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync types style
+
+types: $(DEV)
+	$(BIN)/mypy
+
+style: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check
