@@ -113,6 +113,7 @@ class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     check_seconds: Annotated[float, Range(0.05, 60.0)] = 2.0
     upkeep_seconds: Annotated[float, Range(0.05, 3.2e7)] = 3600.0
     audit_log: str = ""
+    audit_reads: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
