@@ -82,7 +82,7 @@ async def test_a_port_that_another_holds_on_ipv4_is_not_had_on_ipv6_instead(open
     with held("127.0.0.1") as other:
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"server.{key} .*:{port} cannot be bound .*Address already in use"):
-            async with open_server(**{key: f"{ours}:{port}"}, insecure=True):
+            async with open_server(insecure=True, **{key: f"{ours}:{port}"}):
                 pass
 
 
