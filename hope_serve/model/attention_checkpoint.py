@@ -136,9 +136,9 @@ def save_attention_checkpoint(
     card: str,
 ) -> str:
     """Write a checkpoint and return its fingerprint; vectors are kept in 32 bit, matrices as the config says."""
-    folder.mkdir(parents=True, exist_ok=True)
     dtype: torch.dtype = getattr(torch, config.dtype)
     kept = {n: t.detach().to("cpu", torch.float32 if t.dim() == 1 else dtype).contiguous() for n, t in tensors}
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(kept, folder / WEIGHTS)
     (folder / CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
     (folder / TOKENIZER).write_bytes(tokenizer)
