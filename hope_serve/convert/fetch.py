@@ -102,7 +102,7 @@ def _downloaded(published: Published, folder: Path) -> Path:
         raise FetchError(_unreachable(published, str(error))) from error
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        raise FetchError(_unreachable(published, (done.stderr or done.stdout).strip()[-_TAIL:]))
+        raise FetchError(_unreachable(published, " ".join((done.stderr or done.stdout).split())[-_TAIL:]))
     return wheels[0]
 
 
