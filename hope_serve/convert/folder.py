@@ -79,7 +79,9 @@ class FolderTensors:
         with _opened(path) as tensors:
             tensor: Tensor = tensors.get_tensor(theirs)
         if not tensor.is_floating_point():
-            raise SourceError(f"tensor {theirs} is {tensor.dtype}: quantised folders are not read; use one in 16 or 32 bit")
+            raise SourceError(
+                f"tensor {theirs} is {tensor.dtype}: quantised folders are not read; use one in 16 or 32 bit"
+            )
         return tensor.float()
 
 

@@ -37,7 +37,9 @@ class AttentionShape:
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_key_heads:
-            raise ValueError(f"num_heads is {self.num_heads}; it must be a multiple of num_key_heads {self.num_key_heads}")
+            raise ValueError(
+                f"num_heads is {self.num_heads}; it must be a multiple of num_key_heads {self.num_key_heads}"
+            )
         if len(self.inverse_frequencies) * 2 != self.head_size:
             raise ValueError(
                 f"inverse_frequencies holds {len(self.inverse_frequencies)} values; head_size {self.head_size} takes half"
@@ -178,9 +180,7 @@ def swiglu_gradient(gradient: Tensor, gate_up: Tensor) -> Tensor:
     return torch.cat([gradient * up * (slope + active * (1 - slope)), gradient * active], -1)
 
 
-PLAIN = Pointwise(
-    rotate, attention_shares, attention_shares_gradient, swiglu, swiglu_gradient, rms_norm_gradient
-)
+PLAIN = Pointwise(rotate, attention_shares, attention_shares_gradient, swiglu, swiglu_gradient, rms_norm_gradient)
 
 
 def layer_forward(

@@ -210,7 +210,9 @@ def _read_weights(path: Path, config: AttentionConfig) -> AttentionWeights:
     fields = [name for name in LayerWeights._fields if f"0.{name}" in read]
     stacked = {name: torch.stack([read[f"{i}.{name}"] for i in range(config.num_layers)]) for name in fields}
     embedding = read["embedding"]
-    return AttentionWeights(embedding, embedding if config.tied else read["head"], read["norm"], LayerWeights(**stacked))
+    return AttentionWeights(
+        embedding, embedding if config.tied else read["head"], read["norm"], LayerWeights(**stacked)
+    )
 
 
 def _check_header(file: safe_open, expected: dict[str, tuple[int, ...]], config: AttentionConfig) -> None:

@@ -136,9 +136,7 @@ def memory_gradient(
     return Lesson(gradient=torch.stack(gradients[::-1], 1), past=kept)
 
 
-def _last_gradient(
-    shape: AttentionShape, weights: AttentionWeights, told: Told, rule: MemoryRule, h: Tensor
-) -> Tensor:
+def _last_gradient(shape: AttentionShape, weights: AttentionWeights, told: Told, rule: MemoryRule, h: Tensor) -> Tensor:
     """The gradient of the last layer's output; only tokens that teach are put through the head."""
     hidden = rms_norm(h, weights.norm, shape.norm_eps)
     counted = told.mask > 0
@@ -154,4 +152,3 @@ def _by_layer(memory: Tensor | None, num_layers: int) -> Sequence[Tensor | None]
 
 def _cast(projection: Tensor, like: Tensor) -> Tensor:
     return projection.to(like.dtype)
-

@@ -46,7 +46,9 @@ def small_tokenizer() -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(["my sister lives in a small town by the sea", "the sea the town the sister"], trainer)
+    tokenizer.train_from_iterator(
+        ["my sister lives in a small town by the sea", "the sea the town the sister"], trainer
+    )
     return tokenizer
 
 
@@ -100,7 +102,9 @@ def gguf_of(model, path: Path, kind: str = "llama", *, quantised: bool = False, 
             continue
         array = _woven(name, tensor.numpy(), config, kind)
         if quantised and array.ndim == 2 and array.shape[-1] % 32 == 0:
-            writer.add_tensor(_gguf_name(name), quantize(array, GGMLQuantizationType.Q8_0), raw_dtype=GGMLQuantizationType.Q8_0)
+            writer.add_tensor(
+                _gguf_name(name), quantize(array, GGMLQuantizationType.Q8_0), raw_dtype=GGMLQuantizationType.Q8_0
+            )
         else:
             writer.add_tensor(_gguf_name(name), np.ascontiguousarray(array))
     writer.write_header_to_file()

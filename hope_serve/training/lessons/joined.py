@@ -45,7 +45,9 @@ class Joined:
         if self._draw.random() < 0.3:
             return self._doubt(people, max_words)
         pieces, questions = self._draw.choice(kinds)()
-        others = [people.known(r, people.value(r)) for r in people.choose(self._draw.randint(0, max(0, max_words // 30)))]
+        others = [
+            people.known(r, people.value(r)) for r in people.choose(self._draw.randint(0, max(0, max_words // 30)))
+        ]
         pieces += [people.tell(one.relation, one.value) for one in others]
         self._draw.shuffle(pieces)
         spare = max(0, max_words - sum(len(piece.split()) for piece in pieces))

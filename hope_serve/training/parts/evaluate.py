@@ -21,7 +21,7 @@ from hope_serve.training.lessons.lesson import Adapt, Question
 from hope_serve.training.lessons.people import Habits, Known, People
 from hope_serve.training.lessons.prose import Prose
 from hope_serve.training.parts.memory import Learner, plain_rows
-from hope_serve.training.parts.packing import Bucket, told_tensors, tell_row
+from hope_serve.training.parts.packing import Bucket, tell_row, told_tensors
 from hope_serve.training.parts.speak import replies
 from hope_serve.training.parts.speech import Speech
 from hope_serve.training.personas import Split
@@ -123,7 +123,9 @@ class Evaluation:
             cases.append(Case(adapts=case.adapts, asked=unknown))
             strangers.append(case)
             lists.append(known)
-        moved = [Case(adapts=a.adapts, asked=b.asked) for a, b in zip(strangers, strangers[1:] + strangers[:1], strict=True)]
+        moved = [
+            Case(adapts=a.adapts, asked=b.asked) for a, b in zip(strangers, strangers[1:] + strangers[:1], strict=True)
+        ]
         others = [case for known in lists if (case := self._other_owner(known))]
         return {
             "never told, says so": self._share(cases, abstains),
@@ -182,7 +184,9 @@ class Evaluation:
             relations = self._people.choose(32)
             known = [self._people.known(r, self._people.value(r)) for r in relations]
             parts = [self._told(self._people, known[at : at + 4]) for at in range(0, len(known), 4)]
-            cases.append(Case(adapts=tuple(a for p in parts for a in p.adapts), asked=tuple(q for p in parts for q in p.asked)))
+            cases.append(
+                Case(adapts=tuple(a for p in parts for a in p.adapts), asked=tuple(q for p in parts for q in p.asked))
+            )
             firsts.append(parts[0].asked)
         noise = [self._noise() for _ in cases]
         tokens = self._sizes.noise_tokens

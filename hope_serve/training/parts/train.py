@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hope_serve.convert.read import read_source
-from hope_serve.convert.source import Source, read_weights
+from hope_serve.convert.source import read_weights
 from hope_serve.model.attention import (
     PLAIN,
     AttentionShape,
@@ -131,7 +131,9 @@ class Trainer:
         part = MemoryPart(
             tensors=MappingProxyType(self.part), base=self.source.identity.fingerprint, chunk_size=CHUNK_TOKENS
         )
-        save_part(path, part, {"step": str(self.step), "seconds": f"{self.seconds:.0f}", "of": self.source.identity.name})
+        save_part(
+            path, part, {"step": str(self.step), "seconds": f"{self.seconds:.0f}", "of": self.source.identity.name}
+        )
         if not state:
             return
         tensors = {f"part.{name}": t for name, t in self.part.items()}
@@ -324,7 +326,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--users-divisor", type=int, default=1)
     parser.add_argument("--general-rows", type=int, default=384)
     parser.add_argument("--rank", type=int, default=32)
-    parser.add_argument("--start-rank", type=int, default=32)
+    parser.add_argument("--start-rank", type=int, default=40)
     parser.add_argument("--rate", type=float, default=1.0, help="scale of all learning rates")
     parser.add_argument("--guard", type=float, default=3.0, help="weight of the KL to the base")
     parser.add_argument("--workers", type=int, default=12)

@@ -77,7 +77,9 @@ def test_joined_questions_of_the_two_sides_share_no_template_and_no_value():
         drawn = [[getattr(joined, draw)() for _ in range(LESSONS)] for joined in sides]
         told_on = [{text for pieces, _ in one for text in pieces} for one in drawn]
         assert not told_on[0] & told_on[1]
-    values = [{v for _, questions in [joined.hop() for _ in range(LESSONS)] for v in questions[0].values} for joined in sides]
+    values = [
+        {v for _, questions in [joined.hop() for _ in range(LESSONS)] for v in questions[0].values} for joined in sides
+    ]
     assert not values[0] & values[1]
 
 
