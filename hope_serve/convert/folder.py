@@ -1,4 +1,4 @@
-"""A Hugging Face folder as a source: config.json, safetensors (in one file or in shards), tokenizer.json, chat template."""
+"""A Hugging Face folder as a source: configuration, safetensors in one file or in shards, tokenizer and template."""
 
 from __future__ import annotations
 

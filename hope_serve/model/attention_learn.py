@@ -23,10 +23,10 @@ from hope_serve.model.attention import (
     layer_read,
     loss_gradient,
     rms_norm,
-    rms_norm_gradient,
     rotations,
     token_weights,
 )
+from hope_serve.model.attention_ops import rms_norm_gradient
 
 SHARED, PADDING = 0, -1
 """Segment numbers: of tokens that every later segment of the row sees, and of tokens that count for nothing."""

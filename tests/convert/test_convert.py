@@ -156,7 +156,7 @@ def test_a_missing_shard_a_missing_tokenizer_and_a_cut_file_are_named(tmp_path):
         read_source(tmp_path / "source")
     shard.write_bytes(whole)
     (tmp_path / "source" / "tokenizer.json").unlink()
-    with pytest.raises(SourceError, match="has no tokenizer.json"):
+    with pytest.raises(SourceError, match=r"has no tokenizer\.json"):
         read_source(tmp_path / "source")
 
 
@@ -188,7 +188,7 @@ def test_a_cut_gguf_and_other_files_are_refused(tmp_path):
     for name in ("cut.gguf", "other.gguf"):
         with pytest.raises(SourceError, match=f"{name} is not a whole GGUF file"):
             read_source(tmp_path / name)
-    with pytest.raises(SourceError, match="neither a folder nor a .gguf file"):
+    with pytest.raises(SourceError, match=r"neither a folder nor a \.gguf file"):
         read_source(tmp_path / "model.bin")
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +19,15 @@ from hope_serve.training.lessons.joined import Joined
 from hope_serve.training.lessons.lesson import Adapt, Question
 from hope_serve.training.lessons.people import Habits, Known, People
 from hope_serve.training.lessons.prose import Prose
+from hope_serve.training.parts.buckets import CHUNK_TOKENS
+from hope_serve.training.parts.judge import Judge, abstains, holds_value, says_ended
 from hope_serve.training.parts.memory import Learner, plain_rows
 from hope_serve.training.parts.packing import Bucket, tell_row, told_tensors
 from hope_serve.training.parts.speak import replies
 from hope_serve.training.parts.speech import Speech
 from hope_serve.training.personas import Split
 
-CHUNK_TOKENS = 256
 NOISE_TOKENS = 220
-_NEGATIONS = re.compile(r"\b(no|not|none|never|without|nothing|nobody|retired|gone|over|ended|stopped|former)\b|n't")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +56,6 @@ class Case:
 
     adapts: tuple[Adapt, ...]
     asked: tuple[Question, ...]
-
-
-Judge = Callable[[Question, str], bool]
 
 
 class Evaluation:
@@ -288,25 +284,3 @@ class Evaluation:
         device = self._learner.weights.embedding.device
         tensors = type(tensors)(*(t.to(device) for t in tensors))
         return self._learner.teach(tensors, (tensors.mask > 0).any(-1), bucket)
-
-
-def holds_value(question: Question, said: str) -> bool:
-    """Whether every value of the question is said, whole words, letters and digits alone."""
-    heard = f" {_plain(said)} "
-    return all(f" {_plain(value)} " in heard for value in question.values)
-
-
-def abstains(question: Question, said: str) -> bool:
-    """Whether the reply says that this was never told."""
-    return "do not know" in said.lower()
-
-
-def says_ended(question: Question, said: str) -> bool:
-    """Whether the reply says the new state: the very answer, or a denial that is not ignorance."""
-    if _plain(said) == _plain(question.answer):
-        return True
-    return bool(_NEGATIONS.search(said.lower())) and not abstains(question, said)
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()

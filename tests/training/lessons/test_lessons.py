@@ -135,7 +135,7 @@ def test_completions_ask_for_the_rest_of_sentences_that_were_told():
 
 
 def test_a_continued_text_goes_on_where_the_telling_ends():
-    lesson = continued_episode(prose(2), random.Random(2), max_words=60)
+    lesson = continued_episode(prose(2), max_words=60)
     rest = lesson.questions[0]
     assert f"{lesson.adapts[0].text} {rest.prompt}{rest.answer}" in " ".join((TEXT + TEXT).split())
 
