@@ -54,6 +54,17 @@ def test_a_folder_becomes_a_checkpoint_with_the_same_logits(tmp_path, kind, chan
     assert_same_logits(load_attention_checkpoint(tmp_path / "made"), model)
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_checkpoint_is_a_source_again_of_the_same_base(tmp_path, kind):
+    hugging_face(tmp_path / "source", kind)
+    convert(read_source(tmp_path / "source"), tmp_path / "made")
+    again = read_source(tmp_path / "made")
+    assert again.identity.fingerprint == read_source(tmp_path / "source").identity.fingerprint
+    convert(again, tmp_path / "again")
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("made", "again")]
+    assert files[0] == files[1]
+
+
 def test_shards_make_the_same_checkpoint_as_one_file(tmp_path):
     hugging_face(tmp_path / "one")
     hugging_face(tmp_path / "many", shards=True)
