@@ -120,7 +120,7 @@ def memory_gradient(
     h = F.embedding(told.inputs, weights.embedding)
     projections = _cast(rule.projection, h).unbind(0)
     memories = _by_layer(memory, shape.num_layers)
-    pasts = past or [None] * shape.num_layers
+    pasts: Sequence[Past | None] = past or [None] * shape.num_layers
     layers = weights.layers.unbind()
     traces: list[Trace] = []
     for layer, a, b, before in zip(layers, projections, memories, pasts, strict=True):

@@ -110,7 +110,9 @@ class Evaluation:
         return Case(adapts=(adapt,), asked=tuple(people.question(one) for one in known))
 
     def _never_told(self) -> dict[str, float]:
-        cases, strangers, lists = [], [], []
+        cases: list[Case] = []
+        strangers: list[Case] = []
+        lists: list[list[Known]] = []
         for _ in range(self._sizes.people // 2):
             known = [self._people.known(r, self._people.value(r)) for r in self._people.choose(4)]
             case = self._told(self._people, known)
@@ -122,7 +124,7 @@ class Evaluation:
         moved = [
             Case(adapts=a.adapts, asked=b.asked) for a, b in zip(strangers, strangers[1:] + strangers[:1], strict=True)
         ]
-        others = [case for known in lists if (case := self._other_owner(known))]
+        others = [other for known in lists if (other := self._other_owner(known))]
         return {
             "never told, says so": self._share(cases, abstains),
             "told, but refused": self._share(strangers, abstains),
@@ -144,7 +146,8 @@ class Evaluation:
 
     def _changed(self) -> dict[str, float]:
         """Four facts, and one of them corrected or ended in a second adaptation."""
-        corrected, ended = [], []
+        corrected: list[Case] = []
+        ended: list[Case] = []
         for _ in range(self._sizes.people // 2):
             known = [self._people.known(r, self._people.value(r)) for r in self._people.choose(4)]
             first = self._told(self._people, known)
@@ -220,7 +223,7 @@ class Evaluation:
 
     def _nats(self, learner: Learner, rows: Tensor, memory: Tensor | None) -> float:
         total = 0.0
-        for row in rows.split(4):
+        for row in torch.split(rows, 4):
             told = plain_rows(row)
             hidden = learner.read(told, None if memory is None else memory.expand(len(row), -1, -1, -1))
             logits = F.linear(hidden[:, :-1], learner.weights.head).float()

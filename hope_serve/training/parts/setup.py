@@ -31,9 +31,10 @@ def new_part(shape: AttentionShape, *, rank: int, start_rank: int, seed: int) ->
 
 
 def make_optimizer(part: dict[str, Tensor], *, scale: float) -> torch.optim.AdamW:
-    """AdamW over the rates, the projections and the start, each at its own pace."""
+    """AdamW over the rates, the token's weight, the projections and the start, each at its own pace."""
     groups = (
-        ([t for n, t in part.items() if t.dim() == 1], 1e-2),
+        ([part[name] for name in ("log_rate", "decay_logit", "token_weight.bias")], 1e-2),
+        ([part["token_weight.weight"]], 1e-3),
         ([part["projection"]], 1e-3),
         ([t for n, t in part.items() if n.startswith("start.")], 4e-4),
     )
@@ -45,8 +46,11 @@ def compiled() -> LayerFunctions:
     """The passes through a layer with their element-wise parts fused, whatever the sizes."""
     torch._dynamo.config.recompile_limit = 64
     ops = Pointwise(*(torch.compile(function, dynamic=True) for function in PLAIN))
-    passes = (functools.partial(one, ops=ops) for one in (layer_forward, layer_gradient, layer_read))
-    return LayerFunctions(*passes)
+    return LayerFunctions(
+        forward=functools.partial(layer_forward, ops=ops),
+        gradient=functools.partial(layer_gradient, ops=ops),
+        read=functools.partial(layer_read, ops=ops),
+    )
 
 
 def on_device(weights: AttentionWeights, device: str, dtype: torch.dtype) -> AttentionWeights:

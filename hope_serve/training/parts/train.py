@@ -87,7 +87,7 @@ class Trainer:
     @property
     def progress(self) -> float:
         """How much of the run is done, 0 to 1."""
-        return max(self.seconds / self.options.seconds, self.step / self.options.steps)
+        return float(max(self.seconds / self.options.seconds, self.step / self.options.steps))
 
     def learner(self, *, start: bool = True) -> Learner:
         """The base with the part as it stands, or the base alone."""
@@ -157,7 +157,7 @@ class Trainer:
                     self.learner(), self.base, piece, bucket, general, Guard(weight=self.options.guard)
                 )
                 share = len(piece.taught) / len(batch.taught)
-                (loss * share / self.options.batches_a_step).backward()  # type: ignore[no-untyped-call]
+                (loss * share / self.options.batches_a_step).backward()
                 total += parts * share
             return total
         except torch.OutOfMemoryError:
@@ -165,6 +165,11 @@ class Trainer:
                 raise
             self._pieces[bucket.name] *= 2
             print(f"bucket {bucket.name} does not fit; from here on in {self._pieces[bucket.name]} pieces", flush=True)
+        except RuntimeError as error:
+            if self.functions == LayerFunctions():
+                raise
+            self.functions = LayerFunctions()
+            print(f"fused operations failed ({str(error)[:500]}); going on without them", flush=True)
         torch.cuda.empty_cache()
         return self._learn(batch, bucket, general)
 
