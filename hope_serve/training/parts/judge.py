@@ -18,6 +18,12 @@ def holds_value(question: Question, said: str) -> bool:
     return all(f" {_plain(value)} " in heard for value in question.values)
 
 
+def holds_any(question: Question, said: str) -> bool:
+    """Whether one of the question's values is said, also inside a word."""
+    heard = said.lower()
+    return any(value.lower() in heard for value in question.values)
+
+
 def abstains(_: Question, said: str) -> bool:
     """Whether the reply says that this was never told."""
     return "do not know" in said.lower()
