@@ -46,6 +46,11 @@ def batch_flops(shape: AttentionShape, bucket: Bucket) -> float:
     return 2.0 * shape.num_weights * (told + bucket.users * (3 * bucket.ask_tokens + 4 * bucket.other_tokens))
 
 
+def batch_tokens(bucket: Bucket) -> int:
+    """Tokens of one batch, padding included."""
+    return bucket.users * (bucket.chunks * bucket.chunk_tokens + bucket.ask_tokens + bucket.other_tokens)
+
+
 def shrunk(buckets: tuple[Bucket, ...], divisor: int) -> tuple[Bucket, ...]:
     """The same buckets with fewer users, for smaller devices."""
     return tuple(dataclasses.replace(bucket, users=max(2, bucket.users // divisor)) for bucket in buckets)

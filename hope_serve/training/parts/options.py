@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
 from pathlib import Path
+from typing import NoReturn
 
 import torch
+
+PATHS = frozenset({"base", "text", "out", "start_from"})
+
+
+def from_toml(path: Path) -> argparse.Namespace:
+    """The same options from a TOML file: ``stop_after = 500`` is ``--stop-after 500``; paths are relative to the file.
+
+    Raises:
+        ValueError: a key that is no option, a value that is not allowed, or a needed option left out.
+    """
+    arguments: list[str] = []
+    for key, value in tomllib.loads(path.read_text("utf-8")).items():
+        if isinstance(value, bool):
+            arguments += [f"--{key.replace('_', '-')}"] if value else []
+            continue
+        relative = path.parent / value if key in PATHS else value
+        arguments += [f"--{key.replace('_', '-')}", str(relative)]
+    return parse(arguments)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hope_serve.training.parts.train", description="Train a memory part."
+    parser = _Parser(
+        prog="python -m hope_serve.training.parts.train", description="Train a memory part.", allow_abbrev=False
     )
     parser.add_argument("--base", type=Path, required=True, help="GGUF file or folder of the frozen base")
     parser.add_argument("--text", type=Path, required=True, help="folder of *_train.txt and *_test.txt")
@@ -37,3 +57,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--evaluate", action="store_true", help="print the table at the end of this call")
     parser.add_argument("--evaluate-scale", type=float, default=1.0, help="share of the held-out people asked")
     return parser.parse_args(arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names what is wrong instead of ending the program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see --help")

@@ -24,18 +24,16 @@ from hope_serve.convert.source import read_weights
 from hope_serve.model.attention_learn import LayerFunctions
 from hope_serve.model.parts import MemoryPart, load_part, save_part, with_start
 from hope_serve.training.parts.batches import Batch, StreamConfig, bucket_order, loader, moved, pieces
-from hope_serve.training.parts.buckets import BUCKETS, CHUNK_TOKENS, TIMES, batch_flops, shrunk
+from hope_serve.training.parts.buckets import BUCKETS, CHUNK_TOKENS, TIMES, shrunk
 from hope_serve.training.parts.evaluate import Evaluation, Sizes
 from hope_serve.training.parts.general import general_rows
 from hope_serve.training.parts.loss import Guard, batch_loss
 from hope_serve.training.parts.memory import Learner
 from hope_serve.training.parts.options import parse
 from hope_serve.training.parts.packing import Bucket
+from hope_serve.training.parts.progress import LOSSES, Progress
 from hope_serve.training.parts.setup import compiled, make_optimizer, new_part, on_device
 from hope_serve.training.parts.speech import Speech
-
-PARTS = ("answer", "first", "kl empty", "kl strange", "norm")
-PEAK_FLOPS = 989e12
 
 
 class Trainer:
@@ -61,24 +59,23 @@ class Trainer:
     def train(self) -> None:
         """Run until the schedule or this call's time ends."""
         options, started = self.options, time.monotonic()
+        if self.progress >= 1:
+            return
         buckets = {bucket.name: bucket for bucket in shrunk(BUCKETS, options.users_divisor)}
         plain = dataclasses.replace(self.learner(start=False), functions=LayerFunctions())
         general = general_rows(plain, self.speech, rows=options.general_rows, tokens=192)
         stream = self._stream(tuple(buckets.values()))
-        start, saved, counted = time.monotonic() - self.seconds, time.monotonic(), time.monotonic()
-        sums, flops = torch.zeros(len(PARTS), device=self.device), 0.0
+        start, saved = time.monotonic() - self.seconds, time.monotonic()
+        meter = Progress(options.out.parent, self.shape, self.device)
         while self.progress < 1 and time.monotonic() - started < options.stop_after:
             for _ in range(options.batches_a_step):
                 batch = moved(next(stream), self.device)
-                sums += self._learn(batch, buckets[batch.bucket], general) / options.batches_a_step
-                flops += batch_flops(self.shape, buckets[batch.bucket])
+                bucket = buckets[batch.bucket]
+                meter.add(self._learn(batch, bucket, general) / options.batches_a_step, bucket)
             norm = self._apply()
             self.seconds = time.monotonic() - start
-            if self.step % options.log_every == 0:
-                now = time.monotonic()
-                self._print(sums / options.log_every, norm, flops / (now - counted), now - counted)
-                sums.zero_()
-                flops, counted = 0.0, now
+            if meter.end_step() == options.log_every:
+                print(meter.line(self.step, self.seconds, self._rates() | {"gradient": norm}), flush=True)
             if time.monotonic() - saved > options.save_every:
                 self.save(state=True)
                 saved = time.monotonic()
@@ -151,7 +148,7 @@ class Trainer:
     def _learn(self, batch: Batch, bucket: Bucket, general: Tensor | None) -> Tensor:
         """Add the batch's gradient; a batch that the device cannot hold is taken in halves from then on."""
         try:
-            total = torch.zeros(len(PARTS), device=self.device)
+            total = torch.zeros(len(LOSSES), device=self.device)
             for piece in pieces(batch, self._pieces[bucket.name]):
                 loss, parts = batch_loss(
                     self.learner(), self.base, piece, bucket, general, Guard(weight=self.options.guard)
@@ -196,25 +193,24 @@ class Trainer:
         self.step += 1
         return float(norm)
 
-    def _print(self, parts: Tensor, norm: float, flops_a_second: float, seconds: float) -> None:
-        values = "  ".join(f"{name} {value:.4f}" for name, value in zip(PARTS, parts.tolist(), strict=True))
-        rate = float(self.part["log_rate"].detach().exp().mean())
-        decay = float(torch.sigmoid(self.part["decay_logit"].detach()).mean())
-        speed = f"{seconds / self.options.log_every:.2f} s/step  {flops_a_second / 1e12:.0f} TFLOP/s"
-        share = f"({flops_a_second / PEAK_FLOPS:.1%} of peak)"
-        where = f"step {self.step}  {self.seconds:.0f} s  {values}  gradient {norm:.2f}"
-        print(f"{where}  rate {rate:.4f}  decay {decay:.4f}  {speed} {share}", flush=True)
+    def _rates(self) -> dict[str, float]:
+        """The step size and what an update retains, the mean of all layers."""
+        part = {name: self.part[name].detach() for name in ("log_rate", "decay_logit")}
+        return {
+            "rate": float(part["log_rate"].exp().mean()),
+            "decay": float(torch.sigmoid(part["decay_logit"]).mean()),
+        }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Train, save and evaluate."""
-    options = parse(arguments)
+def run(options: argparse.Namespace) -> Path:
+    """Train, save and evaluate; the part's path. An interrupted run goes on where it was saved."""
     trainer = Trainer(options)
     trainer.train()
     if options.evaluate or trainer.progress >= 1:
         table = trainer.evaluate()
         options.out.with_suffix(".json").write_text(json.dumps(table, indent=1) + "\n")
+    return Path(options.out)
 
 
 if __name__ == "__main__":
-    main()
+    run(parse())
