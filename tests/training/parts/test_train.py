@@ -56,7 +56,8 @@ def test_an_interrupted_run_goes_on_with_its_optimizer(settings, tmp_path):
     for tensor, old in zip(again.part.values(), first.part.values(), strict=True):
         assert torch.equal(tensor, old)
         slots, kept = again.optimizer.state[tensor], first.optimizer.state[old]
-        assert all(torch.equal(slots[name], kept[name]) for name in ("exp_avg", "exp_avg_sq"))
+        assert slots.keys() == kept.keys()  # a decay has no slots while no lesson had a second chunk
+        assert all(torch.equal(slots[name], kept[name]) for name in kept)
     again.train()
     assert again.step == 2
 
@@ -90,7 +91,7 @@ def test_a_missing_base_and_missing_text_are_named(settings, tmp_path):
     with pytest.raises(ValueError, match=r"nowhere holds no \*_train.txt"):
         run(from_toml(settings))
     settings.write_text(settings.read_text().replace('"base"', '"none"'))
-    with pytest.raises(ValueError, match="neither a folder nor a .gguf file"):
+    with pytest.raises(ValueError, match=r"neither a folder nor a \.gguf file"):
         run(from_toml(settings))
 
 
