@@ -1,7 +1,7 @@
 """How fast this machine serves, in one run; ratios compare measurements of the same run.
 
     python -m benchmarks.serving [--quick]                              the bundled checkpoint on this host
-    python -m benchmarks.serving --device cuda [--sizes 1.3b,340m]      the engine's parts on a card, beside their floors
+    python -m benchmarks.serving --device cuda [--sizes 1.3b,340m]      the engine's parts on a card, and their floors
 
 Prints tables and writes a dated file to benchmarks/results.
 """

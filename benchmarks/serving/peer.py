@@ -1,4 +1,4 @@
-"""The same size as a Transformer in ``transformers``: every user's past is a cache that grows, and comes back by reading."""
+"""A Transformer of the same size: every user's past is a cache that grows, and comes back by being read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What 16 bits cost: the bundled model's log-probabilities on a card against fp32 on the CPU, beside the noise of both."""
+"""What 16 bits cost: the bundled model's log-probabilities on a card against fp32 on the CPU, beside their noise."""
 
 from __future__ import annotations
 
