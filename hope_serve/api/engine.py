@@ -16,6 +16,7 @@ from hope_serve.api.adapt import AdaptMetrics, AdaptOptions
 from hope_serve.api.call import Timings
 from hope_serve.api.generate import FinishReason, TokenLogprob
 from hope_serve.api.model import ModelInfo
+from hope_serve.api.owner import Owner
 from hope_serve.api.sampling import SamplingParams
 from hope_serve.api.score import ScoreResult
 
@@ -62,6 +63,7 @@ class GenerateTask(Generic[Memory, State]):
         keeps_state: what the one choice carries on is wanted at its end.
         ends_text: for each choice, whether a token ends its text, as at a stop string; asked once a token, in order,
             on the engine's own thread, so it must be quick. None when nothing but ids can end it.
+        owner: whose turn this takes.
     """
 
     prompt: tuple[int, ...]
@@ -73,7 +75,7 @@ class GenerateTask(Generic[Memory, State]):
     ends_text: tuple[Callable[[int], bool], ...] | None = None
     priority: int = 0
     deadline: float = math.inf
-    tenant: str = ""
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ class ScoreTask(Generic[Memory]):
     memory: Memory | None = None
     priority: int = 0
     deadline: float = math.inf
-    tenant: str = ""
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ class LearnTask(Generic[Learned]):
     before: Learned
     options: AdaptOptions = field(default_factory=AdaptOptions)
     deadline: float = math.inf
-    tenant: str = ""
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

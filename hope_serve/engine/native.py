@@ -127,7 +127,7 @@ class NativeEngine:
                 listener=Pending(),
                 lesson=lesson,
                 deadline=task.deadline,
-                tenant=task.tenant,
+                owner=task.owner,
             )
         )
         after = await asyncio.to_thread(before.moved_to, lesson.after, lesson.cadence)
@@ -182,8 +182,8 @@ def _choice(task: GenerateTask[Tensor, Tensor], index: int, seed: int, events: a
         end_ids=task.end_ids,
         priority=task.priority,
         deadline=task.deadline,
-        tenant=task.tenant,
         keeps_state=task.keeps_state,
+        owner=task.owner,
     )
 
 
@@ -195,7 +195,7 @@ def _scoring(task: ScoreTask[Tensor], tokens: list[int], start: Start, **options
         start=start,
         priority=task.priority,
         deadline=task.deadline,
-        tenant=task.tenant,
+        owner=task.owner,
         **options,
     )
 

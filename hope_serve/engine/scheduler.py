@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from hope_serve.engine.fairness import FairQueue
 from hope_serve.engine.sequence import Sequence
 from hope_serve.errors import DeadlineExceeded, Exhausted
 
@@ -78,8 +79,14 @@ class Scheduler:
         self._learning_per_second = ASSUMED_LEARNING_PER_SECOND
         self._admitted: dict[Sequence, int] = {}
         self._lock = threading.Lock()
-        self.waiting: list[Sequence] = []
+        self._reads: FairQueue[Sequence] = FairQueue()
+        self._lessons: FairQueue[Sequence] = FairQueue()
         self.running: list[Sequence] = []
+
+    @property
+    def waiting(self) -> list[Sequence]:
+        """Everybody who has not started."""
+        return [*self._reads, *self._lessons]
 
     @property
     def queue_tokens(self) -> int:
@@ -90,7 +97,7 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing runs."""
-        return not self.waiting and not self.running
+        return not (self._reads or self._lessons or self.running)
 
     def admit(self, sequence: Sequence) -> None:
         """Count a sequence in, or refuse what cannot be served in time or would overfill the queue.
@@ -104,9 +111,15 @@ class Scheduler:
             self._admitted[sequence] = sequence.work
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence behind those of its own or a higher priority."""
-        at = next((i for i, other in enumerate(self.waiting) if other.priority < sequence.priority), len(self.waiting))
-        self.waiting.insert(at, sequence)
+        """Let a sequence wait for its turn: tenants take turns, then their users; priority orders a user's own."""
+        line = self._lessons if sequence.lesson else self._reads
+        line.push(
+            sequence,
+            tenant=sequence.owner.tenant if sequence.owner else "",
+            user=sequence.owner.user if sequence.owner else "",
+            cost=max(1, sequence.work),
+            priority=sequence.priority,
+        )
 
     def expired(self, now: float) -> list[Sequence]:
         """Sequences whose deadline has passed, or that were cancelled."""
@@ -115,28 +128,25 @@ class Scheduler:
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence wherever it is."""
         self._count_out(sequence)
-        for line in (self.waiting, self.running):
-            if sequence in line:
-                line.remove(sequence)
+        self._reads.remove(sequence)
+        self._lessons.remove(sequence)
+        if sequence in self.running:
+            self.running.remove(sequence)
 
     def start(self, num_free_slots: int) -> list[Sequence]:
-        """Move waiting sequences to running, in order, while slots and places for lessons last."""
-        places = self._max_lessons - sum(1 for s in self.running if s.lesson)
+        """Move waiting sequences to running, in turn, while slots and places for lessons last."""
         started: list[Sequence] = []
-        for sequence in list(self.waiting):
-            if sequence.lesson:
-                if not places:
-                    continue
-                places -= 1
-            elif sequence.num_slots > num_free_slots:
-                # Whoever comes behind must not overtake for ever one that needs several.
-                num_free_slots = 0
-                continue
-            num_free_slots -= sequence.num_slots
-            self.waiting.remove(sequence)
+        # Whoever comes behind must not overtake for ever one that needs several slots.
+        while (first := self._reads.peek()) and first.num_slots <= num_free_slots:
+            num_free_slots -= first.num_slots
+            started.append(self._reads.pop())
+        places = self._max_lessons - sum(1 for s in self.running if s.lesson)
+        while places > 0 and self._lessons:
+            places -= 1
+            started.append(self._lessons.pop())
+        for sequence in started:
             self._count_out(sequence)
-            self.running.append(sequence)
-            started.append(sequence)
+        self.running += started
         return started
 
     def plan(self) -> Plan:
@@ -158,7 +168,7 @@ class Scheduler:
                 if length:
                     plan.pieces.append(Piece(sequence, length))
                     budget -= length
-        plan.lessons.extend(self._lessons(others_wait=plan.num_read_tokens > 0))
+        plan.lessons.extend(self._segments(others_wait=plan.num_read_tokens > 0))
         return plan
 
     def measured(self, plan: Plan, *, reading: float, learning: float, num_lesson_tokens: int) -> None:
@@ -168,7 +178,7 @@ class Scheduler:
         if learning > 0 and num_lesson_tokens >= 16:
             self._learning_per_second = _smoothed(self._learning_per_second, num_lesson_tokens / learning)
 
-    def _lessons(self, *, others_wait: bool) -> list[Sequence]:
+    def _segments(self, *, others_wait: bool) -> list[Sequence]:
         """The lessons of a step: all of them, or as many segments as others can be made to wait for."""
         chosen: list[Sequence] = []
         left = self._adapt_step_seconds * self._learning_per_second

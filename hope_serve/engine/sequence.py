@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hope_serve.api import FinishReason, SamplingParams, Timings, TokenLogprob
+from hope_serve.api import FinishReason, Owner, SamplingParams, Timings, TokenLogprob
 from hope_serve.api.engine import Purpose
 from hope_serve.engine.lesson import Lesson
 
@@ -72,7 +72,7 @@ class Sequence:
     lesson: Lesson | None = None
     priority: int = 0
     deadline: float = math.inf
-    tenant: str = ""
+    owner: Owner | None = None
     forks: list[Sequence] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     score_from: int = 0

@@ -79,7 +79,7 @@ class Adaptation:
                 before=before,
                 options=request.options,
                 deadline=request.deadline,
-                tenant=request.owner.tenant,
+                owner=request.owner,
             )
         )
 

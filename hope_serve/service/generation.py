@@ -44,7 +44,7 @@ class Generation:
             ends_text=tuple(map(_watcher, _texts(request, tokenizer))) if sampling.stop else None,
             priority=request.priority,
             deadline=request.deadline,
-            tenant=request.owner.tenant if request.owner else "",
+            owner=request.owner,
         )
         self.carried: Carried[Any] | None = None
 

@@ -12,7 +12,6 @@ from hope_serve.api import (
     Evaluation,
     MemoryChoice,
     OnMissing,
-    Probe,
     ScoreRequest,
     ScoreResult,
 )
@@ -30,25 +29,37 @@ class Scoring:
     async def score(self, request: ScoreRequest) -> tuple[ScoreResult, ...]:
         """The log-likelihood of every continuation after the prompt."""
         warm = await self.memories.choose(request.owner, request.memory) if request.owner else None
-        return await self._weigh(request.prompt, request.continuations, warm, request.deadline)
+        return await self._weigh(request.prompt, request.continuations, warm, request)
 
     async def evaluate(self, request: EvaluateRequest) -> tuple[Evaluation, ...]:
         """The probes by the plain model, then by each version; every version is there before any is weighed."""
         warms: list[Warm | None] = [None]
         for choice in _choices(request.versions):
             warms.append(await self.memories.choose(request.owner, choice))
-        return tuple([_evaluation(warm, await self._probed(request.probes, warm, request.deadline)) for warm in warms])
+        return tuple([_evaluation(warm, await self._probed(request, warm)) for warm in warms])
 
-    async def _probed(self, probes: Seq[Probe], warm: Warm | None, deadline: float) -> tuple[ScoreResult, ...]:
-        scores = await asyncio.gather(*(self._weigh(p.prompt, (p.continuation,), warm, deadline) for p in probes))
+    async def _probed(self, request: EvaluateRequest, warm: Warm | None) -> tuple[ScoreResult, ...]:
+        weighed = (self._weigh(p.prompt, (p.continuation,), warm, request) for p in request.probes)
+        scores = await asyncio.gather(*weighed)
         return tuple(score for (score,) in scores)
 
     async def _weigh(
-        self, prompt: tuple[int, ...], continuations: Seq[tuple[int, ...]], warm: Warm | None, deadline: float
+        self,
+        prompt: tuple[int, ...],
+        continuations: Seq[tuple[int, ...]],
+        warm: Warm | None,
+        request: ScoreRequest | EvaluateRequest,
     ) -> tuple[ScoreResult, ...]:
         memory = warm.reads if warm else None
-        task = ScoreTask(prompt=prompt, continuations=continuations, memory=memory, deadline=deadline)
-        return await self.engine.score(task)
+        return await self.engine.score(
+            ScoreTask(
+                prompt=prompt,
+                continuations=continuations,
+                memory=memory,
+                deadline=request.deadline,
+                owner=request.owner,
+            )
+        )
 
 
 def _choices(versions: tuple[int, ...]) -> list[MemoryChoice]:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hope_serve.api import AdaptOptions, SamplingParams, TokenLogprob
+from hope_serve.api import AdaptOptions, Owner, SamplingParams, TokenLogprob
 from hope_serve.api.engine import Purpose
 from hope_serve.engine.lesson import Lesson
 from hope_serve.engine.scheduler import Scheduler
@@ -83,6 +83,24 @@ def test_one_that_needs_several_slots_is_not_overtaken_for_ever():
     planner = running(scheduler(), wide, narrow, num_slots=3)
     assert planner.waiting == [wide, narrow]
     assert planner.start(5) == [wide, narrow]
+
+
+def test_tenants_and_then_users_take_turns_and_priority_orders_a_users_own():
+    ann = Owner(tenant="a", user="ann")
+    crowd = [sequence(owner=ann) for _ in range(4)]
+    urgent, other, stranger = (
+        sequence(owner=ann, priority=1),
+        sequence(owner=Owner(tenant="a", user="bob")),
+        sequence(owner=Owner(tenant="b", user="ann")),
+    )
+    planner = scheduler()
+    for one in (*crowd, urgent, other, stranger):
+        planner.admit(one)
+        planner.add(one)
+    order = planner.start(8)
+    assert order[0] is urgent
+    assert order.index(stranger) <= 2 and order.index(other) <= 3
+    assert [one for one in order if one in crowd] == crowd
 
 
 def test_lessons_need_places_and_go_on_in_turns_within_their_share_of_a_step():
