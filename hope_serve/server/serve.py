@@ -20,6 +20,7 @@ from hope_serve.engine import NativeEngine, native_codec
 from hope_serve.metrics import Metrics, MetricsServer
 from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
 from hope_serve.server.measured_store import measured
+from hope_serve.server.saturation import saturation
 from hope_serve.server.server import HopeServer
 from hope_serve.server.stores import opened_store
 from hope_serve.server.upkeep import upkeep_job
@@ -85,6 +86,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
         metrics_server = _metrics_server(config.server.metrics_listen, metrics)
         closing.push_async_callback(asyncio.to_thread, metrics_server.close)
         server = HopeServer(config.server, service, tokenizer, metrics)
+        metrics.saturation().set_function(lambda: saturation(metrics, config.engine, lessons=server.learning_share))
         closing.push_async_callback(server.close)
         port = await server.start(store)
         await closing.enter_async_context(upkeep_job(sealed.upkeep, config.memory))

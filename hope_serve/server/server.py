@@ -79,6 +79,11 @@ class HopeServer:
         self._pulse = asyncio.get_running_loop().create_task(self._health.pulse(store), name="health")
         return port
 
+    @property
+    def learning_share(self) -> float:
+        """Exchanges that wait to be learned, as a share of how many may."""
+        return self._learner.share
+
     async def refresh_health(self) -> None:
         """Make the answers to health checks true now."""
         await self._health.refresh()
