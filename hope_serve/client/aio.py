@@ -78,7 +78,7 @@ class AsyncHopeClient(MemoryCalls):
     async def stream(self, prompt: Content, **fields: Unpack[GenerateFields]) -> AsyncIterator[GenerateEvent]:
         """Continue ``prompt``: Started, then Deltas, then one Ended a choice. Closing the iterator cancels the call."""
         request = inference_pb2.GenerateStreamRequest(request=_generate_request(prompt, fields))
-        call = self._inference.GenerateStream(request, **self._limits(fields))
+        call = self._inference.GenerateStream(request, **self._sent_with(request.request, fields))
         try:
             with self._typed_errors():
                 async for message in call:

@@ -9,6 +9,7 @@ from typing import Any, Self, TypedDict, TypeVar
 import grpc
 from google.protobuf.message import Message as Pb
 
+from hope_serve.client.affinity import affinity_of
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.config import default_target
 from hope_serve.errors import InvalidRequest, Unavailable
@@ -44,7 +45,7 @@ class Connection:
 
     async def _call(self, rpc: Callable[..., Awaitable[R]], request: Pb, fields: CallFields) -> R:
         with self._typed_errors():
-            return await rpc(request, **self._limits(fields))
+            return await rpc(request, **self._sent_with(request, fields))
 
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:
@@ -56,9 +57,13 @@ class Connection:
                 meant = Unavailable(f"no server answers at {self.target}: {error.details()}", reason=UNREACHABLE)
             raise meant from error
 
-    def _limits(self, fields: CallFields) -> dict[str, Any]:
-        timeout = fields.get("timeout_seconds", self._options.timeout_seconds)
-        return {"timeout": timeout, "wait_for_ready": self._options.wait_for_ready}
+    def _sent_with(self, request: Pb, fields: CallFields) -> dict[str, Any]:
+        """What gRPC is told about a call, or about a stream that begins with ``request``."""
+        return {
+            "timeout": fields.get("timeout_seconds", self._options.timeout_seconds),
+            "wait_for_ready": self._options.wait_for_ready,
+            "metadata": affinity_of(request),
+        }
 
 
 def encoded(write: Callable[[], R]) -> R:

@@ -114,7 +114,7 @@ class MemoryCalls(Connection):
         request = encoded(
             lambda: memory_pb2.ExportMemoryRequest(user_id=user_id, version=version, passphrase=passphrase)
         )
-        call = self._memory.ExportMemory(request, **self._limits(fields))
+        call = self._memory.ExportMemory(request, **self._sent_with(request, fields))
         try:
             with self._typed_errors():
                 async for message in call:
@@ -136,7 +136,8 @@ class MemoryCalls(Connection):
             lambda: memory_pb2.ImportStart(user_id=user_id, request_id=request_id or uuid4().hex, passphrase=passphrase)
         )
         with self._typed_errors():
-            return (await self._memory.ImportMemory(import_requests(start, file), **self._limits(fields))).version
+            call = self._memory.ImportMemory(import_requests(start, file), **self._sent_with(start, fields))
+            return (await call).version
 
     async def warm_memory(
         self, user_id: str, *, min_version: int | None = None, **fields: Unpack[CallFields]

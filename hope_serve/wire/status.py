@@ -29,6 +29,9 @@ from hope_serve.errors import (
 DOMAIN = "hope.serve"
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+RETRY_KEY = "hope-retry"
+NOT_BEGUN = "DRAINING"
+"""The reason of a refusal before any work; it tells proxies under RETRY_KEY to try elsewhere, even for Generate."""
 CORRELATION_KEY = "correlation_id"
 UNREACHABLE = "UNREACHABLE"
 """The reason of an Unavailable that no server of ours sent."""
@@ -76,10 +79,12 @@ def write_status(error: HopeError, correlation_id: str) -> status_pb2.Status:
 
 
 def trailers(status: status_pb2.Status, error: HopeError) -> tuple[tuple[str, str | bytes], ...]:
-    """The metadata that carries ``status``; Exhausted also tells retrying clients when to come back."""
+    """The metadata that carries ``status``, and who may come back: clients when there is room, proxies elsewhere."""
     carried: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, status.SerializeToString()),)
     if isinstance(error, Exhausted):
         carried += ((PUSHBACK_KEY, str(round(error.retry_after * 1000))),)
+    if error.reason == NOT_BEGUN:
+        carried += ((RETRY_KEY, "elsewhere"),)
     return carried
 
 

@@ -74,3 +74,9 @@ def test_the_message_is_the_status_message():
     status = write_status(ERRORS[1], "id")
     assert isinstance(status, status_pb2.Status)
     assert (status.code, status.message) == (5, "the user has no memory")
+
+
+def test_only_a_refusal_before_any_work_may_be_tried_elsewhere_by_a_proxy():
+    for reason, may in (("DRAINING", True), ("STORE_UNAVAILABLE", False), ("CONCURRENCY", False)):
+        error = errors.Unavailable("not now", reason=reason)
+        assert ("hope-retry" in dict(trailers(write_status(error, "id"), error))) is may
