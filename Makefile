@@ -8,7 +8,7 @@ DEV := $(VENV)/.dev
 TOOLS := $(VENV)/.tools
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test nightly chaos check format bench proto dashboards clean
+.PHONY: help venv demo test stack stacktest nightly chaos check format bench proto dashboards clean
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,13 @@ demo: $(READY)   ## a server forgets, learns, recalls, is killed, and still reca
 test: check $(TOOLS)  ## every check and every test that needs no GPU
 	$(BIN)/python -m pytest
 
-nightly: $(DEV)  ## the tests at full size: hundreds of kills, thousands of seeds
+stack: $(TOOLS)  ## three pods, an Envoy, a valkey and a Prometheus on this machine, until Ctrl-C
+	PYTHONPATH=tests $(BIN)/python -m support.stack
+
+stacktest: $(TOOLS)  ## pods are killed, added and restarted under load behind a real Envoy; every panel has data
+	$(BIN)/python -m pytest -m stack tests/system/test_stack.py
+
+nightly: $(TOOLS)  ## the tests at full size: hundreds of kills, thousands of seeds
 	$(BIN)/python -m pytest -m "nightly or not nightly"
 
 chaos: $(DEV)    ## three pods are killed over and over while users adapt; every history is checked

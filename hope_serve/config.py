@@ -61,6 +61,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_background_learning: Annotated[int, Range(1, 100_000)] = 256
     write_timeout_seconds: Annotated[float, Range(0.01, 3600.0)] = 30.0
     drain_seconds: Seconds = 30.0
+    linger_seconds: Annotated[float, Range(0.0, 60.0)] = 1.0
     liveness_seconds: Annotated[float, Range(0.1, 3600.0)] = 30.0
     keepalive_seconds: Annotated[float, Range(1.0, 7200.0)] = 60.0
 

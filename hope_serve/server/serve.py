@@ -8,7 +8,7 @@ import os
 import platform
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -45,10 +45,13 @@ class Running:
 
     async def drain(self, seconds: float) -> bool:
         """Finish what is under way, for at most ``seconds``; whether all of it was finished."""
-        try:
+        finished = False
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.server.drain()
-        except TimeoutError:
+                finished = True
+                await self.server.linger()
+        if not finished:
             log.warning("after drain_seconds %g some calls had not ended; they are cut off", seconds)
             return False
         await self.service.drain(0)

@@ -90,10 +90,14 @@ class HopeServer:
 
     async def drain(self) -> None:
         """Take no new calls (health goes on answering), finish those under way, learn what they asked to learn."""
-        self._admission.draining = True
+        self._admission.close()
         await self._health.refresh()
         await self._admission.drain()
         await self._learner.drain()
+
+    async def linger(self) -> None:
+        """Stay until proxies have noticed: a call that met a closing port could not tell whether it was begun."""
+        await self._admission.quiet(self._config.linger_seconds)
 
     async def close(self) -> None:
         """Stop listening and let go of whatever is still under way."""

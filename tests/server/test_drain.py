@@ -51,6 +51,18 @@ async def test_a_terminated_server_finishes_what_it_began_and_learns_it(start, o
         assert [version.request_id for version in await client.list_versions("ann")] == ["last.learn"]
 
 
+async def test_a_drained_server_refuses_until_nobody_calls_any_more(start):
+    with start() as server:
+        async with AsyncHopeClient(server.target, AT_ONCE) as client:
+            await client.get_model()
+            os.kill(server.pid, signal.SIGTERM)
+            await _refused(client)
+            for _ in range(12):  # for longer than it would stay if nobody called
+                await asyncio.sleep(0.25)
+                await _refused(client)
+        assert await asyncio.to_thread(server.wait) == 0
+
+
 async def test_a_second_signal_ends_a_server_at_once(start):
     with start() as server:
         async with AsyncHopeClient(server.target, AT_ONCE) as client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import time
@@ -12,7 +11,7 @@ from importlib import util
 from pathlib import Path
 
 import yaml
-from support.redis_server import free_port
+from support.redis_server import free_port, until
 
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
 START_SECONDS = 20
@@ -81,9 +80,7 @@ class Envoy:
 
     async def until_healthy(self, count, seconds=20):
         """Wait until it sends calls to just so many pods."""
-        async with asyncio.timeout(seconds):
-            while await asyncio.to_thread(self.num_healthy) != count:
-                await asyncio.sleep(0.05)
+        await until(lambda: self.num_healthy() == count, seconds)
 
     def close(self):
         if self._process and self._process.poll() is None:

@@ -1,5 +1,7 @@
 """A gRPC server of the hope.v1 contract that answers as it is told, and counts what it was asked."""
 
+# ruff: noqa: N802 (the contract names the methods)
+
 from __future__ import annotations
 
 import asyncio

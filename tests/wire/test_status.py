@@ -68,6 +68,21 @@ def test_a_status_without_details_is_still_typed():
     assert isinstance(back, errors.DeadlineExceeded)
     assert read_status(grpc.StatusCode.UNAVAILABLE, "connection refused", ()).reason == "UNREACHABLE"
     assert type(read_status(grpc.StatusCode.UNIMPLEMENTED, "what?", ())) is errors.HopeError
+    assert type(read_status(grpc.StatusCode.INTERNAL, "no message of ours", ())) is errors.HopeError
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (grpc.StatusCode.CANCELLED, "CANCELLED"),
+        (grpc.StatusCode.UNKNOWN, "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"),
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
+    ],
+)
+def test_a_call_that_was_cut_off_on_its_way_is_unavailable(code, message):
+    back = read_status(code, message, ())
+    assert isinstance(back, errors.Unavailable)
+    assert back.reason == "BROKEN_OFF"
 
 
 def test_the_message_is_the_status_message():
