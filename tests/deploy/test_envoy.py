@@ -15,6 +15,8 @@ from hope_serve.errors import HopeError, Unavailable
 from hope_serve.pb.hope.v1 import adaptation_pb2, inference_pb2
 
 DRAINING = Unavailable("the server is draining", reason="DRAINING")
+NUM_USERS = 40
+"""So many that a pod without any of them, whatever the ports, is a matter of one in ten million."""
 UNKNOWN_OUTCOME = Unavailable("the store went away", reason="STORE_UNAVAILABLE")
 
 
@@ -44,7 +46,7 @@ def test_a_user_is_told_by_a_value_that_names_nobody():
 async def test_all_calls_of_a_user_reach_one_pod_and_users_reach_all_pods(fleet, client):
     _, pods = fleet
     homes = set()
-    for number in range(24):
+    for number in range(NUM_USERS):
         user = f"user-{number}"
         before = [pod.seen.total() for pod in pods]
         await client.adapt(user, [6, 7])
@@ -68,7 +70,7 @@ async def test_a_pod_that_is_not_ready_gets_no_calls_and_its_users_go_elsewhere(
     envoy, pods = fleet
     await pods[0].set_ready(False)
     await envoy.until_healthy(2)
-    for number in range(24):
+    for number in range(NUM_USERS):
         await client.adapt(f"user-{number}", [6, 7])
     assert pods[0].seen.total() == 0
 
@@ -76,20 +78,20 @@ async def test_a_pod_that_is_not_ready_gets_no_calls_and_its_users_go_elsewhere(
 async def test_what_a_draining_pod_refuses_is_answered_by_another(fleet, client):
     _, pods = fleet
     pods[0].refusal = DRAINING
-    for number in range(12):
+    for number in range(NUM_USERS):
         user = f"user-{number}"
         await client.adapt(user, [6, 7])
         await client.generate([6, 7], user_id=user)
         async for _ in client.stream([6, 7], user_id=user):
             pass
     assert pods[0].seen.total() > 0
-    assert sum(pod.seen.total() for pod in pods[1:]) == 36
+    assert sum(pod.seen.total() for pod in pods[1:]) == 3 * NUM_USERS
 
 
 async def test_an_adapt_whose_outcome_is_unknown_is_sent_again(fleet, client):
     _, pods = fleet
     pods[0].refusal = UNKNOWN_OUTCOME
-    for number in range(12):
+    for number in range(NUM_USERS):
         await client.adapt(f"user-{number}", [6, 7])
     assert pods[0].seen["Adapt"] > 0
 
@@ -117,7 +119,7 @@ async def test_a_stream_that_has_begun_is_not_begun_again(fleet, client):
 async def test_a_pod_that_is_gone_takes_no_call_with_it(fleet, client):
     envoy, pods = fleet
     await pods[1].__aexit__()
-    for number in range(24):
+    for number in range(NUM_USERS):
         await client.adapt(f"user-{number}", [6, 7])
         await client.generate([6, 7], user_id=f"user-{number}")
     await envoy.until_healthy(2)
