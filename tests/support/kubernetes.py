@@ -1,4 +1,4 @@
-"""The chart as Kubernetes would see it: rendered by helm, checked against the schemas of a cluster and of its operators."""
+"""The chart as Kubernetes would see it: rendered by helm, checked by the schemas of a cluster and its operators."""
 
 from __future__ import annotations
 
