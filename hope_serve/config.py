@@ -56,6 +56,7 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     metrics_listen: str = "127.0.0.1:9464"
     reflection: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
     max_message_bytes: Annotated[int, Range(1024, 2**28)] = 2**20
     max_concurrent_calls: Annotated[int, Range(1, 100_000)] = 1024
     max_background_learning: Annotated[int, Range(1, 100_000)] = 256
@@ -119,6 +120,18 @@ class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(f"key_file {self.key_file} and key_service {self.key_service} are both set; set one")
 
 
+class TracingConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where spans go, as OTLP over gRPC. An empty endpoint: nowhere."""
+
+    endpoint: str = ""
+    sample_share: Annotated[float, Range(0.0, 1.0)] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"endpoint is {self.endpoint!r}; write http://host:port, or https:// for TLS")
+
+
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -126,6 +139,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: ModelConfig = msgspec.field(default_factory=ModelConfig)
     engine: EngineConfig = msgspec.field(default_factory=EngineConfig)
     memory: MemoryConfig = msgspec.field(default_factory=MemoryConfig)
+    tracing: TracingConfig = msgspec.field(default_factory=TracingConfig)
 
 
 def load_config(

@@ -78,13 +78,13 @@ class AsyncHopeClient(MemoryCalls):
     async def stream(self, prompt: Content, **fields: Unpack[GenerateFields]) -> AsyncIterator[GenerateEvent]:
         """Continue ``prompt``: Started, then Deltas, then one Ended a choice. Closing the iterator cancels the call."""
         request = inference_pb2.GenerateStreamRequest(request=_generate_request(prompt, fields))
-        call = self._inference.GenerateStream(request, **self._sent_with(request.request, fields))
-        try:
-            with self._typed_errors():
+        with self._sending(request.request, fields) as sent_with:
+            call = self._inference.GenerateStream(request, **sent_with)
+            try:
                 async for message in call:
                     yield generate.read_event(message)
-        finally:
-            call.cancel()
+            finally:
+                call.cancel()
 
     async def score(
         self, prompt: Content, continuations: Sequence[str | Sequence[int]], **fields: Unpack[ScoreFields]

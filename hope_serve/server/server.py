@@ -23,6 +23,7 @@ from hope_serve.server.learner import Learner
 from hope_serve.server.memory import MemoryService
 from hope_serve.server.prompts import Prompts
 from hope_serve.server.reflection import enable_reflection
+from hope_serve.server.tracing import Tracing
 from hope_serve.server.workers import Workers
 from hope_serve.tokenizer import Tokenizer
 
@@ -42,7 +43,9 @@ CLOSE_SECONDS = 0.5
 class HopeServer:
     """Everything between the port and the engine. The engine, the store and their order of closing are the caller's."""
 
-    def __init__(self, config: ServerConfig, service: Service, tokenizer: Tokenizer, metrics: Metrics) -> None:
+    def __init__(
+        self, config: ServerConfig, service: Service, tokenizer: Tokenizer, metrics: Metrics, tracing: Tracing
+    ) -> None:
         self._config = config
         self._service = service
         self._pulse: asyncio.Task[None] | None = None
@@ -50,11 +53,13 @@ class HopeServer:
         self._learner = Learner(service, limit=config.max_background_learning)
         self._workers = Workers()
         interceptor = CallInterceptor(
-            self._admission, metrics, self._workers, write_timeout_seconds=config.write_timeout_seconds
+            self._admission, metrics, self._workers, tracing, write_timeout_seconds=config.write_timeout_seconds
         )
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
         prompts = Prompts(tokenizer, service.info)
-        add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner, self._workers), self._server)
+        add_InferenceServiceServicer_to_server(
+            InferenceService(service, prompts, self._learner, self._workers), self._server
+        )
         add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, self._workers), self._server)
         add_MemoryServiceServicer_to_server(MemoryService(service, prompts, self._workers), self._server)
         self._health = Health(service, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)

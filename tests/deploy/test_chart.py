@@ -28,7 +28,12 @@ VALUES = {
         "nodeSelector": {"accelerator": "h100"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
         "settings": {"engine.max_slots": "256", "server.log_level": "warning"},
-        "networkPolicy": {"enabled": True, "clientNamespaces": ["web"], "monitoringNamespace": "watch"},
+        "networkPolicy": {
+            "enabled": True,
+            "clientNamespaces": ["web"],
+            "monitoringNamespace": "watch",
+            "collectorPorts": [4317],
+        },
     },
 }
 WRONG = {
@@ -190,6 +195,7 @@ def test_only_the_proxy_and_prometheus_reach_a_pod(tmp_path):
     assert proxy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "proxy"
     [watcher] = metrics["from"]
     assert watcher["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "watch"}
+    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 6379, 4317}
 
 
 def _pod(rendered):

@@ -53,11 +53,11 @@ def test_every_setting_it_names_is_one_of_the_servers():
 
 
 def test_the_values_it_sets_are_the_charts(tmp_path):
-    pairs = [pair.split("=", 1) for pair in re.findall(r"--set (\S+=\S+)", TEXT)]
+    pairs = [pair.strip("`'").split("=", 1) for pair in re.findall(r"--set (\S+=\S+)", TEXT)]
     values = {}
     for path, value in pairs:
         holder = values
-        *parents, last = path.split(".")
+        *parents, last = [part.replace("\\.", ".") for part in re.split(r"(?<!\\)\.", path)]
         for parent in parents:
             holder = holder.setdefault(parent, {})
         holder[last] = {"true": True}.get(value, value)
