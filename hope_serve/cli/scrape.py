@@ -69,11 +69,6 @@ class Window:
         seconds = self.last.at - self.first.at
         return sum(self._growth(metric.name, labels).values()) / seconds if seconds > 0 else 0.0
 
-    def mean(self, metric: Definition[M]) -> float | None:
-        """A histogram's mean observation; None when there was none."""
-        count = sum(self._growth(f"{metric.name}_count", {}).values())
-        return sum(self._growth(f"{metric.name}_sum", {}).values()) / count if count else None
-
     def quantile(self, metric: Definition[M], share: float, **labels: str) -> float | None:
         """A histogram's quantile, by straight lines within buckets; None when nothing was observed."""
         ends: dict[float, float] = {}
@@ -96,7 +91,8 @@ def _quantile(buckets: list[tuple[float, float]], share: float) -> float | None:
     """``buckets``: upper ends and counts up to them, both rising."""
     if not buckets or not buckets[-1][1]:
         return None
-    wanted, low, below = share * buckets[-1][1], 0.0, 0.0
+    wanted, below = share * buckets[-1][1], 0.0
+    low = min(0.0, buckets[0][0])  # what is below the lowest end of losses is shown as that end
     for end, count in buckets:
         if count >= wanted and count > below:
             return low if end == float("inf") else low + (end - low) * (wanted - below) / (count - below)

@@ -121,6 +121,6 @@ def _learning(window: Window) -> Table:
     for outcome in OUTCOMES:
         if rate := window.rate(Metrics.adapt_total, outcome=outcome):
             table.add_row(outcome.replace("_", " "), f"{rate:.2f}")
-    change = window.mean(Metrics.adapt_nll_delta)
-    table.add_row("loss after minus before, nats a token", "-" if change is None else f"{change:+.2f}")
+    change = window.quantile(Metrics.adapt_nll_delta, 0.5)
+    table.add_row("loss after minus before, nats a token, median", "-" if change is None else f"{change:+.2f}")
     return table
