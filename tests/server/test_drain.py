@@ -9,13 +9,12 @@ import signal
 import pytest
 from support.server_running import connect
 
-from hope_serve.api import Delta, Ended, Learn, SamplingParams
+from hope_serve.api import Delta, Ended, Learn, Message, SamplingParams
 from hope_serve.cli.server_process import ServerProcess
 from hope_serve.client import AsyncHopeClient
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.errors import Unavailable
 from hope_serve.server.serve import QUICK_EXIT_CODE
-from hope_serve.tokenizer import Message
 
 AT_ONCE = ChannelOptions(retries=False, timeout_seconds=60)
 LONG = SamplingParams(max_tokens=150, ignore_eos=True)

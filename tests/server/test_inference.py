@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hope_serve.api import Delta, Ended, FinishReason, SamplingParams, SessionOutcome, Started
-from hope_serve.tokenizer import Message
+from hope_serve.api import Delta, Ended, FinishReason, Message, SamplingParams, SessionOutcome, Started
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
 
