@@ -1,7 +1,8 @@
 # hope-serve on a CPU or an NVIDIA GPU, with the model baked in: a pod needs nothing from outside but its store.
 #   docker build -t hope-serve .
 #   docker build -t hope-serve --build-arg MODEL=models/mine .         a folder of this build context
-#   docker run -p 50051:50051 -p 9464:9464 -v hope-memory:/var/lib/hope-serve hope-serve
+#   docker run -p 127.0.0.1:50051:50051 -p 127.0.0.1:9464:9464 -v hope-memory:/var/lib/hope-serve hope-serve serve --insecure
+# Without --insecure it needs [tls] and [identity] of a configuration (HOPE_CONFIG), since its port leaves the container.
 # For a GPU, where torch brings CUDA along and Triton compiles kernels as they are first used:
 #   docker build -t hope-serve:gpu --build-arg TORCH_INDEX= --build-arg EXTRAS='[gpu]' --build-arg CONSTRAINTS=/dev/null \
 #     --build-arg PACKAGES='gcc libc6-dev' .

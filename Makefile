@@ -1,5 +1,7 @@
 # Everything runs in .venv, which every target sets up when it is missing or out of date.
 PYTHON ?= python3
+# Tests run side by side, each worker on a core of its own.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -42,7 +44,7 @@ demo: $(READY)   ## a server forgets, learns, recalls, is killed, and still reca
 	$(BIN)/hope-serve demo
 
 test: check $(TOOLS)  ## every check and every test that needs no GPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 stack: $(TOOLS)  ## three pods, an Envoy, a valkey and a Prometheus on this machine, until Ctrl-C
 	PYTHONPATH=tests $(BIN)/python -m support.stack

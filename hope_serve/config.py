@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
 import msgspec
+
+from hope_serve.identity.config import IdentityConfig, TlsConfig
+from hope_serve.identity.limits import NO_LIMITS, Limits
+from hope_serve.section import ConfigError, Range, Seconds, Section, parse_address
+
+__all__ = [
+    "BUNDLED_CHECKPOINT",
+    "ENVIRONMENT",
+    "Config",
+    "ConfigError",
+    "EngineConfig",
+    "IdentityConfig",
+    "MemoryConfig",
+    "ModelConfig",
+    "ServerConfig",
+    "TlsConfig",
+    "calm_threads",
+    "default_memory_url",
+    "default_target",
+    "load_config",
+    "memory_key_secret",
+    "parse_address",
+    "parse_setting",
+]
 
 BUNDLED_CHECKPOINT = Path(__file__).parent / "checkpoints" / "hope-demo"
 
@@ -24,42 +47,19 @@ ENVIRONMENT = {
 HOPE_MEMORY_KEYS holds the keys of memories as ``id:base64[,id:base64...]``, the current one first."""
 
 
-class ConfigError(ValueError):
-    """The configuration names an unknown key or a value that is not allowed."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Both ends are allowed; NaN and infinity never are."""
-
-    low: float
-    high: float
-
-
-Seconds = Annotated[float, Range(0.0, 86_400.0)]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file; checks every number against the range in its annotation."""
-
-    def __post_init__(self) -> None:
-        for name, limits in _ranges(type(self)).items():
-            value = getattr(self, name)
-            if not (limits.low <= value <= limits.high and math.isfinite(value)):
-                raise ValueError(f"{name} is {value}; choose a value in [{limits.low:g}, {limits.high:g}]")
-
-
 class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The gRPC face."""
+    """The gRPC face. Reflection that is left out is on when callers need no credentials, and off when they do."""
 
     listen: str = "127.0.0.1:50051"
     metrics_listen: str = "127.0.0.1:9464"
-    reflection: bool = True
+    insecure: bool = False
+    reflection: bool | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     max_message_bytes: Annotated[int, Range(1024, 2**28)] = 2**20
     max_concurrent_calls: Annotated[int, Range(1, 100_000)] = 1024
     max_background_learning: Annotated[int, Range(1, 100_000)] = 256
+    burst_seconds: Annotated[float, Range(0.1, 3600.0)] = 10.0
     write_timeout_seconds: Annotated[float, Range(0.01, 3600.0)] = 30.0
     drain_seconds: Seconds = 30.0
     linger_seconds: Annotated[float, Range(0.0, 60.0)] = 1.0
@@ -92,7 +92,7 @@ class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queue_tokens: Annotated[int, Range(1, 2**31)] = 2**20
     max_prompt_tokens: Annotated[int, Range(1, 2**24)] = 65_536
     max_adapt_tokens: Annotated[int, Range(2, 2**24)] = 65_536
-    max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**30
+    max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**28
     session_ttl_seconds: Annotated[float, Range(1.0, 3.2e7)] = 86_400.0
 
 
@@ -111,6 +111,8 @@ class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_tenant_bytes: Annotated[int, Range(0, 2**50)] = 0
     max_tenant_users: Annotated[int, Range(0, 2**40)] = 0
     max_idle_seconds: Annotated[float, Range(0.0, 3.2e9)] = 0.0
+    expiry_grace_seconds: Annotated[float, Range(0.0, 3.2e7)] = 604_800.0
+    check_seconds: Annotated[float, Range(0.05, 60.0)] = 2.0
     upkeep_seconds: Annotated[float, Range(0.05, 3.2e7)] = 3600.0
     audit_log: str = ""
 
@@ -139,6 +141,10 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: ModelConfig = msgspec.field(default_factory=ModelConfig)
     engine: EngineConfig = msgspec.field(default_factory=EngineConfig)
     memory: MemoryConfig = msgspec.field(default_factory=MemoryConfig)
+    tls: TlsConfig = msgspec.field(default_factory=TlsConfig)
+    tenant_limits: Limits = NO_LIMITS
+    user_limits: Limits = NO_LIMITS
+    identity: IdentityConfig = msgspec.field(default_factory=IdentityConfig)
     tracing: TracingConfig = msgspec.field(default_factory=TracingConfig)
 
 
@@ -178,19 +184,46 @@ def load_config(
 
 
 def calm_threads(environ: MutableMapping[str, str] | None = None) -> None:
-    """Let OpenMP's threads sleep instead of spin while they wait; call it before torch is imported.
+    """Let OpenMP's threads sleep instead of spin while they wait, and long texts be tokenised by whoever asks.
+
+    Call it before torch is imported. A tokenizer with threads of its own would keep memory in each of them.
 
     A decode step is hundreds of small products. With every core spinning, one busy neighbour makes each of them wait
     for its turn: on two shared cores a step took 156 ms, and 19 ms with this.
     """
     environ = os.environ if environ is None else environ
     environ.setdefault("GOMP_SPINCOUNT", "100")
+    environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def default_memory_url(environ: Mapping[str, str]) -> str:
-    """SQLite below XDG_DATA_HOME, or ~/.local/share."""
-    home = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return f"sqlite://{home.absolute() / 'hope-serve' / 'memory.db'}"
+    """SQLite below XDG_DATA_HOME, or ~/.local/share.
+
+    Raises:
+        ConfigError: the account has no home folder.
+    """
+    if data := environ.get("XDG_DATA_HOME"):
+        folder = Path(data).absolute()
+    else:
+        try:
+            folder = expanded("~/.local/share")
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}, so memories have no default place; name one: --memory sqlite:///path/to/file, or HOPE_MEMORY"
+            ) from error
+    return f"sqlite://{quote(str(folder / 'hope-serve' / 'memory.db'))}"
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ~ replaced by the home folder it stands for.
+
+    Raises:
+        ConfigError: there is none, as for an account without an entry in the system's list and without HOME.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{str(path).partition('/')[0]} stands for no folder: this account has no home") from error
 
 
 def default_target(environ: Mapping[str, str] | None = None) -> str:
@@ -220,21 +253,9 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
-def parse_address(text: str, name: str) -> tuple[str, int]:
-    """Host and port of ``host:port``; port 0 is any free one.
-
-    Raises:
-        ValueError: not of that form.
-    """
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ValueError(f"{name} is {text!r}; write host:port with a port in [0, 65535], such as 127.0.0.1:50051")
-    return host.strip("[]"), int(port)
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -259,7 +280,7 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _decode(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str | Path):
-        return Path(value).expanduser()
+        return expanded(value)
     raise ValueError(f"{value!r} is not a {kind.__name__}")
 
 
@@ -271,14 +292,3 @@ def _explained(error: msgspec.ValidationError, tree: Mapping[str, Any]) -> str:
     hint = get_type_hints(get_type_hints(Config)[section])[name]
     allowed = f"; choose one of {', '.join(get_args(hint))}" if get_origin(hint) is Literal else ""
     return f"{section}.{name} is {tree[section][name]!r}: {message}{allowed}"
-
-
-def _ranges(section: type[Section]) -> dict[str, Range]:
-    hints = get_type_hints(section, include_extras=True)
-    return {
-        name: note
-        for name, hint in hints.items()
-        if get_origin(hint) is Annotated
-        for note in get_args(hint)
-        if isinstance(note, Range)
-    }

@@ -7,20 +7,10 @@ series when it has served every method and met an error of every kind.
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
 from itertools import product
 from typing import Any, Generic, Self, TypeVar, overload
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    start_http_server,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
 
 M = TypeVar("M", bound=MetricWrapperBase)
@@ -39,7 +29,10 @@ CODES: Labels = (
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 FINISH_REASONS: Labels = ("none", "stop", "length")
-REJECTIONS: Labels = ("concurrency", "queue_full", "learning_backlog", "deadline", "draining")
+REJECTIONS: Labels = (
+    "concurrency", "queue_full", "learning_backlog", "deadline", "draining", "tenant_limits", "user_limits",
+    "key_limits",
+)  # fmt: skip
 TIERS: Labels = ("none", "device", "host", "store")
 OUTCOMES: Labels = ("committed", "skipped", "dry_run", "duplicate", "refused", "failed")
 LOOKUPS: Labels = ("hit", "miss", "error")
@@ -135,7 +128,9 @@ class Metrics:
         Histogram, "From arrival to the first token, by where the memory was.", FIRST_TOKEN_SECONDS, memory_tier=TIERS
     )
     inter_token_latency_seconds = Definition(Histogram, "Between a sequence's tokens.", STEP_SECONDS)
-    request_duration_seconds = Definition(Histogram, "From arrival to the answer's end.", METHOD_SECONDS, method=METHODS)
+    request_duration_seconds = Definition(
+        Histogram, "From arrival to the answer's end.", METHOD_SECONDS, method=METHODS
+    )
     request_queue_seconds = Definition(Histogram, "Waiting to be admitted to the batch.", STAGE_SECONDS)
     request_restore_seconds = Definition(Histogram, "Bringing memory or session in.", STAGE_SECONDS)
     request_prefill_seconds = Definition(Histogram, "Reading the prompt.", STAGE_SECONDS)
@@ -158,12 +153,13 @@ class Metrics:
     idempotent_replays_total = Definition(Counter, "Repeated calls answered with the first result.")
     store_op_seconds = Definition(Histogram, "Store operations.", STORE_SECONDS, op=STORE_OPS, result=STORE_RESULTS)
     store_up = Definition(Gauge, "1 while the store answers.")
+    store_promise_kept = Definition(Gauge, "1 while the store has the settings and the secret it was opened with.")
     engine_step_seconds = Definition(Histogram, "Engine steps.", STEP_SECONDS)
     batch_tokens = Definition(Histogram, "Tokens of a step.", TOKENS)
 
     def __init__(self, *, build: dict[str, str] | None = None, model: dict[str, str] | None = None) -> None:
         """``build`` and ``model`` become the labels of hope_build_info and hope_model_info, which are always 1."""
-        disable_created_metrics()  # a series more for every counter and histogram, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for every counter and histogram, which nobody reads
         self.registry = CollectorRegistry()
         self._families: dict[str, Family[Any]] = {d.name: d.build(self.registry) for d in definitions()}
         for name, text, labels in (
@@ -181,23 +177,3 @@ class Metrics:
 def definitions() -> tuple[Definition[Any], ...]:
     """The table's rows."""
     return tuple(row for row in vars(Metrics).values() if isinstance(row, Definition))
-
-
-class MetricsServer:
-    """The HTTP port that Prometheus reads, on a thread of its own."""
-
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
-        self._server, self._thread = start_http_server(port, host, metrics.registry)
-        self.port = self._server.server_port
-        self._host = host
-
-    def close(self) -> None:
-        """Stop listening."""
-        stopping = threading.Thread(target=self._server.shutdown)
-        stopping.start()
-        # It looks twice a second whether it should stop, and at once when somebody connects.
-        with contextlib.suppress(OSError):
-            socket.create_connection((self._host, self.port), timeout=1.0).close()
-        stopping.join()
-        self._server.server_close()
-        self._thread.join()

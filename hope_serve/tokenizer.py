@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,29 +20,47 @@ SPECIAL_TOKENS = (PAD, DOC, USER, ASSISTANT, SYSTEM, END)
 LONG = 1024
 """Characters or ids from which on the batched form is used, even for one: it alone lets other threads go on."""
 
+_log = logging.getLogger(__name__)
+_PROBE = "Zoë's 2 naïve cafés\n\tof  日本語 🎉 "
+
+
+class TokenizerError(ValueError):
+    """The file is no tokenizer of this project's models; the message names what is wrong with it."""
+
 
 class Tokenizer:
     """A byte-level BPE with this project's special tokens.
 
-    Text is only ever text: a special token's spelling inside it is encoded as ordinary characters.
+    Text is only ever text: a special token's spelling inside it is encoded as ordinary characters. All of a text is
+    encoded, and nothing else: a file's ``truncation`` and ``padding`` are how others fill batches, and are left out.
+
+    Raises:
+        TokenizerError: of another family, or text would not come back as it was.
     """
 
     def __init__(self, fast: FastTokenizer) -> None:
+        if fast.truncation or fast.padding:
+            _log.warning("the tokenizer file's truncation and padding are not applied: texts are encoded whole")
+            fast.no_truncation()
+            fast.no_padding()
         fast.encode_special_tokens = True
         self._fast = fast
-        ids = [fast.token_to_id(token) for token in SPECIAL_TOKENS]
-        missing = [token for token, at in zip(SPECIAL_TOKENS, ids, strict=True) if at is None]
-        if missing:
-            raise ValueError(f"tokenizer lacks the special tokens {', '.join(missing)}: it is of another model family")
-        self.pad, self.doc, self.user, self.assistant, self.system, self.end = range(len(SPECIAL_TOKENS))
-        if ids != list(range(len(ids))):
-            raise ValueError(f"special tokens have ids {ids}; they must be the first ones, in order")
+        self.pad, self.doc, self.user, self.assistant, self.system, self.end = _special_ids(fast)
         self._roles = {"user": self.user, "assistant": self.assistant, "system": self.system}
+        self._bytes = _bytes_of_tokens(fast)
+        self._check_round_trip()
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        """Read ``tokenizer.json``."""
-        return cls(FastTokenizer.from_file(str(path)))
+        """Read ``tokenizer.json``.
+
+        Raises:
+            TokenizerError: it cannot be read, or is of another family.
+        """
+        try:
+            return cls(_read(path))
+        except TokenizerError as error:
+            raise TokenizerError(f"{path.name}: {error}") from error
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -68,8 +87,12 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, special ones included."""
-        return int(self._fast.get_vocab_size())
+        """One more than the largest id."""
+        return max(self._bytes) + 1
+
+    def has(self, token: int) -> bool:
+        """Whether the id stands for a token: a model's vocabulary may have ids that its tokenizer lacks."""
+        return token in self._bytes
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, nothing added."""
@@ -101,16 +124,22 @@ class Tokenizer:
         return [*ids, self.assistant] if reply else ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; special tokens have none."""
+        """Text of ids; special tokens, and ids that stand for no token, have none."""
         if len(ids) > LONG:
             return str(self._fast.decode_batch([list(ids)], skip_special_tokens=True)[0])
         return str(self._fast.decode(list(ids), skip_special_tokens=True))
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes a token stands for; none for a special token."""
-        if token < len(SPECIAL_TOKENS):
-            return b""
-        return bytes(_BYTE_OF_SYMBOL[symbol] for symbol in str(self._fast.id_to_token(token)))
+        """The bytes a token stands for; none for a special token, and for an id that stands for no token."""
+        return self._bytes.get(token, b"")
+
+    def _check_round_trip(self) -> None:
+        """Refuse what changes or loses text: lower case, added spaces, bytes without a token, another decoder."""
+        ids = self.encode(_PROBE)
+        streamed = b"".join(map(self.token_bytes, ids)).decode(errors="replace")
+        for back in (streamed, self.decode(ids)):
+            if back != _PROBE:
+                raise TokenizerError(f"turns {_PROBE!r} into {back!r}; only a byte-level BPE that keeps text is read")
 
 
 class StreamDecoder:
@@ -132,7 +161,7 @@ class StreamDecoder:
 def documents(path: Path, separator: str = "\x1e") -> Iterator[str]:
     """Documents of a text file, each ended by a line that holds only ``separator``."""
     lines: list[str] = []
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for line in file:
             if line.rstrip("\n") == separator:
                 yield "".join(lines)
@@ -141,6 +170,43 @@ def documents(path: Path, separator: str = "\x1e") -> Iterator[str]:
                 lines.append(line)
     if lines:
         yield "".join(lines)
+
+
+def _read(path: Path) -> FastTokenizer:
+    try:
+        return FastTokenizer.from_buffer(path.read_bytes())
+    except OSError as error:
+        raise TokenizerError(f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise TokenizerError(f"this is no tokenizer file ({error}); fetch it again") from error
+
+
+def _special_ids(fast: FastTokenizer) -> range:
+    ids = [fast.token_to_id(token) for token in SPECIAL_TOKENS]
+    missing = [token for token, at in zip(SPECIAL_TOKENS, ids, strict=True) if at is None]
+    if missing:
+        raise TokenizerError(f"lacks the special tokens {', '.join(missing)}: it is of another model family")
+    if ids != list(range(len(ids))):
+        raise TokenizerError(f"gives the special tokens the ids {ids}; they must be the first ones, in order")
+    return range(len(ids))
+
+
+def _bytes_of_tokens(fast: FastTokenizer) -> dict[int, bytes]:
+    if getattr(fast.model, "dropout", None):
+        raise TokenizerError(f"has dropout {fast.model.dropout}: a text would get other ids every time; remove it")
+    vocabulary = fast.get_vocab(with_added_tokens=False)
+    if lost := sorted(_BYTE_OF_SYMBOL.keys() - vocabulary.keys()):
+        raise TokenizerError(f"lacks tokens for {len(lost)} of the 256 bytes, {lost[0]!r} first: text would be lost")
+    added = fast.get_added_tokens_decoder()
+    try:
+        plain = {
+            at: bytes(_BYTE_OF_SYMBOL[symbol] for symbol in token)
+            for token, at in vocabulary.items()
+            if at not in added
+        }
+    except KeyError as error:
+        raise TokenizerError(f"has a token with {error}, which is no byte; only a byte-level BPE is read") from error
+    return plain | {at: b"" if token.special else token.content.encode() for at, token in added.items()}
 
 
 def _byte_symbols() -> dict[str, int]:

@@ -56,6 +56,7 @@ def fill(pools: Pools, model: ServedModel, *, temperature: float = 0.0) -> None:
         elif name.endswith("position"):
             places = torch.randint(0, model.config.titans.chunk_size, (len(view) - 1,), device=view.device)
             view[1:] = places[:, None].expand_as(view[1:]).to(view.dtype)
+    pools.remembers[1:] = 1
     pools.last_token[1:] = torch.randint(0, model.config.vocab_size, (len(pools.last_token) - 1,), device=model.device)
     pools.sampling.temperature[1:] = temperature
     if temperature:

@@ -76,7 +76,7 @@ def prefill(model: ServedModel, name: str, count: int, length: int) -> list[Figu
         pools.state_rows.clear(slot)
     starts = torch.arange(0, count * length + 1, length, dtype=torch.int32, device=model.device)
     tokens = torch.randint(0, model.config.vocab_size, (count * length,), device=model.device)
-    batch = Batch(tokens=tokens, slots=slots(count, model.device), starts=starts)
+    batch = Batch(tokens=tokens, slots=slots(count, model.device), starts=starts, remembers=pools.remembers)
     with torch.no_grad():
         ms = device_ms(lambda: model.run(batch, pools.state, pools.deltas), 5)
     goal = {(8, 2048): ">= 200,000", (1, 8192): ">= 120,000"}.get((count, length), "") if name == "1.3b" else ""

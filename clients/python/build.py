@@ -11,7 +11,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGES = ("api", "client", "pb", "wire")
-MODULES = ("__init__.py", "config.py", "errors.py", "py.typed")
+MODULES = (
+    "__init__.py", "config.py", "errors.py", "section.py", "py.typed",
+    "identity/__init__.py", "identity/caller.py", "identity/config.py", "identity/limits.py", "identity/watched.py",
+)  # fmt: skip
 """All that ``hope_serve.client`` imports; the imports' floors keep it so small."""
 
 
@@ -29,9 +32,9 @@ def stage(folder: Path) -> None:
     for source in (HERE / "pyproject.toml", HERE / "README.md", ROOT / "LICENSE"):
         shutil.copy(source, folder)
     package = folder / "hope_serve"
-    package.mkdir()
     for name in MODULES:
-        shutil.copy(ROOT / "hope_serve" / name, package)
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "hope_serve" / name, package / name)
     for name in PACKAGES:
         shutil.copytree(ROOT / "hope_serve" / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
 

@@ -143,6 +143,10 @@ class Engine(Protocol[Memory, Learned, State]):
         """What ended the engine, if it has ended."""
         ...
 
+    async def ended(self) -> None:
+        """Returns when it has ended, one way or another."""
+        ...
+
     def seconds_since_step(self) -> float:
         """Seconds since it last came round; it does so while idle, too."""
         ...

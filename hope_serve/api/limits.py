@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from hope_serve.errors import InvalidRequest
 
 MAX_VERSIONS = 8
+_JOINERS = MappingProxyType(dict.fromkeys((0x200C, 0x200D)))  # ZERO WIDTH NON-JOINER and JOINER
 MIN_PASSPHRASE, MAX_PASSPHRASE = 8, 1024
 
 
@@ -44,11 +47,15 @@ def check_passphrase(passphrase: str | None) -> None:
 
 
 def check_name(name: str, value: str, limit: int, *, required: bool = True) -> None:
-    """Refuse an id that is too long, holds control characters, or is empty though it must not be.
+    """Refuse an id that is too long, holds control characters, or is empty or invisible though it must not be.
+
+    The joiners that Persian words and emoji of several people are spelt with have no form of their own, and are allowed
+    between characters that do.
 
     Raises:
         InvalidRequest: naming field, value and limit.
     """
     check_range(f"{name} (characters)", len(value), int(required), limit)
-    if not value.isprintable():
+    visible = value.translate(_JOINERS)
+    if not visible.isprintable() or (value and not visible):
         raise InvalidRequest(name, f"{value!r} holds unprintable characters; use letters, digits and punctuation")

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hope_serve.api import AdaptMode, AdaptOptions, AdaptResult, Source
-from hope_serve.cli.options import Target, Timeout
+from hope_serve.cli.connected import Server, calls_server, connected
+from hope_serve.cli.options import Timeout
 from hope_serve.config import ConfigError
 
 if TYPE_CHECKING:
@@ -34,23 +35,21 @@ class Piece:
     text: str
 
 
+@calls_server
 def adapt(
     files: Annotated[list[Path], typer.Argument(help="Text files, learned in this order.")],
     user: Annotated[str, typer.Option(help="Whose memory learns.")],
+    server: Server,
     mode: Annotated[AdaptMode, typer.Option(help="What becomes of it.")] = AdaptMode.COMMIT,
     passes: Annotated[int, typer.Option(help="Times every piece is read.")] = 1,
     rate: Annotated[float, typer.Option(help="Multiplies the trained learning rates.")] = 1.0,
     again: Annotated[bool, typer.Option("--again", help="Learn what was learned before once more.")] = False,
-    target: Target = "",
     timeout: Timeout = 600.0,
 ) -> None:
     """Teach a user's memory; files that were learned before are recognised and not learned twice."""
-    from hope_serve.client import HopeClient
-    from hope_serve.client.channel import ChannelOptions
-
     options = AdaptOptions(mode=mode, passes=passes, learning_rate_scale=rate)
     salt = uuid4().hex if again else ""
-    with HopeClient(target, ChannelOptions(timeout_seconds=timeout)) as client:
+    with connected(server, timeout) as client:
         limit = client.get_model().max_adapt_tokens - MARGIN_TOKENS
         pieces = [piece for path in files for piece in _pieces(path, limit)]
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -82,7 +81,7 @@ def _row(piece: Piece, result: AdaptResult) -> tuple[str, ...]:
 def _pieces(path: Path, limit: int) -> Iterator[Piece]:
     """The file in order, cut at line ends where possible. A token is at least one byte, so bytes bound tokens."""
     try:
-        text = path.read_bytes().decode()  # read as text, line ends would not come out as they are
+        text = path.read_bytes().decode("utf-8-sig")  # read as text, line ends would not come out as they are
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

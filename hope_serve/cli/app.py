@@ -17,6 +17,7 @@ from hope_serve.cli.bench import bench
 from hope_serve.cli.chat import chat
 from hope_serve.cli.demo import demo
 from hope_serve.cli.doctor import doctor
+from hope_serve.cli.key import key
 from hope_serve.cli.memory import memory
 from hope_serve.cli.serve import serve
 from hope_serve.cli.top import top
@@ -36,6 +37,7 @@ for command in (serve, top, chat, adapt, train, bench, doctor, demo):
     app.command()(command)
 app.command("eval")(evaluate)
 app.add_typer(memory, name="memory")
+app.add_typer(key, name="key")
 
 
 @app.callback(invoke_without_command=True)

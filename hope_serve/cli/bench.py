@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hope_serve.cli.options import AsJson, Target, Timeout
+from hope_serve.cli.connected import Server, calls_server
+from hope_serve.cli.options import AsJson, Timeout
 from hope_serve.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from hope_serve.cli.load import LoadReport, ReturnReport
 
 
+@calls_server
 def bench(
-    target: Target = "",
+    server: Server,
     streams: Annotated[str, typer.Option(help="Generations at once, one measurement each.")] = "1,4,16",
     adapted: Annotated[str, typer.Option(help="Tokens learned by a returning user, one measurement each.")] = "1000",
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of every prompt.")] = 32,
@@ -32,7 +34,7 @@ def bench(
     """Time streams side by side, and the first token of users who return; all through the server's own RPCs."""
     counts, lessons = _numbers("streams", streams), _numbers("adapted", adapted)
     model, loads, returns = asyncio.run(
-        _measure(target, counts, lessons, seconds=timeout, shape=(prompt_tokens, max_tokens), rounds=rounds)
+        _measure(server, counts, lessons, seconds=timeout, shape=(prompt_tokens, max_tokens), rounds=rounds)
     )
     if as_json:
         typer.echo(json.dumps(_as_json(model, loads, returns)))
@@ -41,13 +43,12 @@ def bench(
 
 
 async def _measure(
-    target: str, streams: list[int], adapted: list[int], *, shape: tuple[int, int], rounds: int, seconds: float
+    server: Server, streams: list[int], adapted: list[int], *, shape: tuple[int, int], rounds: int, seconds: float
 ) -> tuple[ModelInfo, list[LoadReport], list[ReturnReport]]:
     from hope_serve.cli.load import Load
     from hope_serve.client import AsyncHopeClient
-    from hope_serve.client.channel import ChannelOptions
 
-    async with AsyncHopeClient(target, ChannelOptions(timeout_seconds=seconds)) as client:
+    async with AsyncHopeClient(server.target, server.options(seconds)) as client:
         model = await client.get_model()
         load = Load(client, vocab_size=model.vocab_size, prompt_tokens=shape[0], max_tokens=shape[1])
         await load.together(max(streams))  # the first steps of every batch size are slower; they are not the question

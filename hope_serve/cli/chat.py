@@ -12,33 +12,45 @@ import typer
 from rich.console import Console
 
 from hope_serve.api import MAX_SESSION_ID, MAX_USER_ID, Delta, Learn, MemoryChoice, SamplingParams, check_name
-from hope_serve.cli.options import Target, Timeout
+from hope_serve.cli.connected import Server, calls_server, connected
+from hope_serve.cli.options import Timeout
+from hope_serve.config import ConfigError
 from hope_serve.errors import HopeError
+
+COMMANDS = """/memory  shows what is kept of you
+/help    shows this
+/quit    ends, and so does Ctrl-D
+//text   says /text"""
 
 if TYPE_CHECKING:
     from hope_serve.client import HopeClient
 
 
+@calls_server
 def chat(
+    server: Server,
     user: Annotated[str, typer.Option(help="Who speaks. Default: your login name.")] = "",
     session: Annotated[str, typer.Option(help="Goes on with an earlier conversation. Default: a new one.")] = "",
     learn: Annotated[bool, typer.Option(help="Whether your turns are learned.")] = True,
     temperature: Annotated[float, typer.Option(help="0 always says the likeliest.")] = 0.7,
     max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
-    target: Target = "",
     timeout: Timeout = 120.0,
 ) -> None:
-    """Talk to the model. It learns your turns; /memory shows what it keeps, /quit or Ctrl-D ends."""
-    from hope_serve.client import HopeClient
-    from hope_serve.client.channel import ChannelOptions
-
-    user, session = user or getpass.getuser(), session or uuid4().hex[:8]
+    """Talk to the model. It learns your turns; /help names the commands, /quit or Ctrl-D ends."""
+    user, session = user or _login_name(), session or uuid4().hex[:8]
     check_name("--user", user, MAX_USER_ID)
     check_name("--session", session, MAX_SESSION_ID)
     sampling = SamplingParams(temperature=temperature, max_tokens=max_tokens)
-    with HopeClient(target, ChannelOptions(timeout_seconds=timeout)) as client:
+    with connected(server, timeout) as client:
         talk = Talk(client, user, session, sampling, learn=learn)
         talk.run()
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError) as error:
+        raise ConfigError("this account has no login name; say who speaks with --user") from error
 
 
 class Talk:
@@ -55,12 +67,23 @@ class Talk:
     def run(self) -> None:
         """Take turns until the end of input."""
         model = self._client.get_model()
-        self._say(f"{model.name}; you are {self._user}, session {self._session}; /memory, /quit")
-        while (line := self._next_line()) not in (None, "/quit"):
-            if line == "/memory":
-                self._guarded(self._show_memory)
-            elif line and line.strip():
-                self._guarded(partial(self._answer, line))
+        self._say(f"{model.name}; you are {self._user}, session {self._session}; /help, /memory, /quit")
+        while (line := self._next_line()) is not None and line.strip() != "/quit":
+            text = line.strip()
+            if text.startswith("/") and not text.startswith("//"):
+                self._guarded(partial(self._obey, text))
+            elif text:
+                self._guarded(partial(self._answer, line.replace("//", "/", 1) if text.startswith("//") else line))
+
+    def _obey(self, command: str) -> None:
+        """A line that begins with a slash is never said nor learned, whether or not it is a command."""
+        match command:
+            case "/memory":
+                self._show_memory()
+            case "/help":
+                self._say(COMMANDS)
+            case _:
+                self._say(f"{command} is no command, and was neither said nor learned\n{COMMANDS}")
 
     def _next_line(self) -> str | None:
         try:

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from hope_serve.cli.connected import connected
-from hope_serve.cli.options import PassphraseFile, Target, UserId, Version
+from hope_serve.cli.connected import Server, calls_server, connected
+from hope_serve.cli.options import PassphraseFile, UserId, Version
 from hope_serve.config import ConfigError
 
 PIECE_BYTES = 2**16
@@ -18,24 +18,26 @@ MAX_PASSPHRASE_BYTES = 4096
 TIMEOUT_SECONDS = 600.0
 
 
+@calls_server
 def fork(
     user: UserId,
     to: Annotated[str, typer.Argument(metavar="TARGET", help="Who gets the copy; must not have a memory.")],
+    server: Server,
     version: Version = None,
-    target: Target = "",
 ) -> None:
     """Give a user who has no memory a copy of another user's."""
-    with connected(target) as client:
+    with connected(server) as client:
         made = client.fork_memory(user, to, version=version)
     typer.echo(f"version {made} of {to} has the content of the memory of {user}")
 
 
+@calls_server
 def export_file(
     user: UserId,
     file: Annotated[Path, typer.Argument(help="Is written; must not be there yet.")],
+    server: Server,
     version: Version = None,
     passphrase_file: PassphraseFile = None,
-    target: Target = "",
 ) -> None:
     """Write a memory to a sealed file; without a passphrase anybody can read it, and seals only show damage."""
     passphrase = _passphrase(passphrase_file, confirm=True)
@@ -43,7 +45,7 @@ def export_file(
         raise ConfigError(f"{file} is there already; remove it, or choose another name")
     part = file.with_name(f"{file.name}.part")
     try:
-        with connected(target, TIMEOUT_SECONDS) as client, part.open("xb") as written:
+        with connected(server, TIMEOUT_SECONDS) as client, part.open("xb") as written:
             part.chmod(0o600)
             for piece in client.export_memory(user, version=version, passphrase=passphrase):
                 written.write(piece)
@@ -58,11 +60,12 @@ def export_file(
     typer.echo(f"{file}: the memory of {user}, {file.stat().st_size:,} bytes; {lock}")
 
 
+@calls_server
 def import_file(
     user: UserId,
     file: Annotated[Path, typer.Argument(help="What `export` wrote.")],
+    server: Server,
     passphrase_file: PassphraseFile = None,
-    target: Target = "",
 ) -> None:
     """Give a user who has no memory the one in a file."""
     passphrase = _passphrase(passphrase_file, confirm=False)
@@ -71,14 +74,15 @@ def import_file(
             pass
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
-    with connected(target, TIMEOUT_SECONDS) as client:
+    with connected(server, TIMEOUT_SECONDS) as client:
         version = client.import_memory(user, _pieces(file), passphrase=passphrase)
     typer.echo(f"version {version} of {user} has the content of {file}")
 
 
-def warm(user: UserId, target: Target = "") -> None:
+@calls_server
+def warm(user: UserId, server: Server) -> None:
     """Bring a memory out of the store ahead of the calls that will read it."""
-    with connected(target) as client:
+    with connected(server) as client:
         warmed = client.warm_memory(user)
     if not warmed.version:
         typer.echo(f"{user} has no memory")
@@ -100,7 +104,7 @@ def _passphrase(file: Path | None, *, confirm: bool) -> str | None:
         return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm))
     try:
         with file.open("rb") as read:
-            return read.readline(MAX_PASSPHRASE_BYTES).decode().rstrip("\r\n")
+            return read.readline(MAX_PASSPHRASE_BYTES).decode("utf-8-sig").rstrip("\r\n")
     except OSError as error:
         raise ConfigError(f"the passphrase file {file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

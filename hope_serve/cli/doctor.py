@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from hope_serve.cli.plan import MemoryPlan
 
 STORE_SECONDS = 3.0
+PROCESS_BYTES = 400 * 2**20
+"""Libraries, and what one step computes with, in RAM."""
+MESSAGE_FACTOR = 500
+"""Bytes of RAM to a byte of the longest message: one is tokenised at a time, and eight are under way at most."""
 PACKAGES = ("torch", "triton", "grpcio", "protobuf", "tokenizers", "redis")
 
 
@@ -98,11 +102,14 @@ def _checkpoint(config: Config) -> Iterator[Finding]:
 def _planned(plan: MemoryPlan, config: Config) -> Finding:
     slots, warm = config.engine.max_slots, config.engine.max_warm_bytes
     total = plan.weight_bytes + slots * plan.slot_bytes
+    process = PROCESS_BYTES + MESSAGE_FACTOR * config.server.max_message_bytes
     return Finding(
         "memory plan",
         f"weights {_sized(plan.weight_bytes)} + {slots} slots of {_sized(plan.slot_bytes)} = {_sized(total)}; "
-        f"warm memories take up to {_sized(warm)} more RAM; one user's memory is {_sized(plan.memory_bytes)}, stored",
-        good=total + warm < _ram_bytes(),
+        f"warm memories take up to {_sized(warm)} more RAM, the process and its messages {_sized(process)}: "
+        f"without a GPU expect up to {_sized(total + warm + process)}; "
+        f"one user's memory is {_sized(plan.memory_bytes)}, stored",
+        good=total + warm + process < _ram_bytes(),
     )
 
 
@@ -138,7 +145,9 @@ async def _open_and_close(config: MemoryConfig) -> None:
         async with asyncio.timeout(STORE_SECONDS), opened_store(config, secret=memory_key_secret()):
             return
     except TimeoutError as error:
-        raise Unavailable(f"{split_url(config.url).hosts} did not answer within {STORE_SECONDS:g} s") from error
+        raise Unavailable(
+            f"{split_url(config.url).hosts} did not answer, or was still loading its data, within {STORE_SECONDS:g} s"
+        ) from error
 
 
 def _version(package: str) -> str:

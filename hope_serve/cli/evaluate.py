@@ -12,26 +12,27 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hope_serve.cli.connected import connected
-from hope_serve.cli.options import AsJson, Target, Timeout, UserId
+from hope_serve.cli.connected import Server, calls_server, connected
+from hope_serve.cli.options import AsJson, Timeout, UserId
 from hope_serve.config import ConfigError
 
 if TYPE_CHECKING:
     from hope_serve.api import Evaluation
 
 
+@calls_server
 def evaluate(
     user: UserId,
+    server: Server,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to weigh.")] = None,
     file: Annotated[Path | None, typer.Option(help="More of them, one a line.")] = None,
     versions: Annotated[list[int] | None, typer.Option("--version", help="May be repeated. Default: newest.")] = None,
-    target: Target = "",
     timeout: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
     """Weigh texts by the plain model and by versions of a memory: what it learned is likelier with it."""
     probes = [*(texts or []), *_lines(file)]
-    with connected(target, timeout) as client:
+    with connected(server, timeout) as client:
         evaluations = client.evaluate_memory(user, probes, versions=versions or [])
     if as_json:
         typer.echo(json.dumps([asdict(evaluation) for evaluation in evaluations]))
@@ -43,7 +44,7 @@ def _lines(file: Path | None) -> list[str]:
     if file is None:
         return []
     try:
-        return [line for line in file.read_text(encoding="utf-8").splitlines() if line]
+        return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read as UTF-8 text: {error}") from error
 

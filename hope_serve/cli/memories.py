@@ -10,26 +10,28 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hope_serve.cli.connected import connected
-from hope_serve.cli.options import Target, UserId
+from hope_serve.cli.connected import Server, calls_server, connected
+from hope_serve.cli.options import UserId
 
 
+@calls_server
 def list_memories(
-    target: Target = "", limit: Annotated[int, typer.Option(help="Lines to show at most.", min=1)] = 100
+    server: Server, limit: Annotated[int, typer.Option(help="Lines to show at most.", min=1)] = 100
 ) -> None:
     """List memories."""
     table = Table("user", "version", "bytes", "changed (UTC)")
-    with connected(target) as client:
+    with connected(server) as client:
         for line in islice(client.list_memories(page_size=min(limit, 1000)), limit):
             table.add_row(line.user, str(line.version), f"{line.num_bytes:,}", when(line.updated_at))
     Console().print(table)
 
 
+@calls_server
 def show(
-    user: UserId, target: Target = "", version: Annotated[int | None, typer.Option(help="Default: the newest.")] = None
+    user: UserId, server: Server, version: Annotated[int | None, typer.Option(help="Default: the newest.")] = None
 ) -> None:
     """Show one version of a memory."""
-    with connected(target) as client:
+    with connected(server) as client:
         report = client.get_memory(user, version=version)
     table = Table(show_header=False)
     table.add_row("version", str(report.version))
@@ -43,10 +45,11 @@ def show(
     Console().print(table)
 
 
-def versions(user: UserId, target: Target = "") -> None:
+@calls_server
+def versions(user: UserId, server: Server) -> None:
     """List the versions of a memory."""
     table = Table("version", "from", "by", "when (UTC)", "request", "source", "can return")
-    with connected(target) as client:
+    with connected(server) as client:
         for line in client.list_versions(user):
             table.add_row(
                 str(line.version),
@@ -60,26 +63,28 @@ def versions(user: UserId, target: Target = "") -> None:
     Console().print(table)
 
 
+@calls_server
 def rollback(
     user: UserId,
     version: Annotated[int, typer.Argument(help="The version whose content returns.")],
-    target: Target = "",
+    server: Server,
 ) -> None:
     """Bring an older version's content back as the newest version."""
-    with connected(target) as client:
+    with connected(server) as client:
         made = client.rollback_memory(user, version)
     typer.echo(f"version {made} of {user} has the content of version {version}")
 
 
+@calls_server
 def rm(
     user: UserId,
-    target: Target = "",
+    server: Server,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Erase a memory and every session of its user, for good."""
     if not yes:
         typer.confirm(f"Erase the memory of {user} for good?", abort=True)
-    with connected(target) as client:
+    with connected(server) as client:
         receipt = client.delete_memory(user)
     typer.echo(
         f"erased {receipt.versions_removed} versions and {receipt.sessions_removed} sessions of {user} "

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import typer
 
+from hope_serve.cli.backups import backup, restore
 from hope_serve.cli.copies import export_file, fork, import_file, warm
 from hope_serve.cli.evaluate import evaluate
 from hope_serve.cli.memories import list_memories, rm, rollback, show, versions
@@ -27,6 +28,8 @@ COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("rotate-keys", rotate_keys),
     ("upkeep", upkeep),
     ("audit", audit),
+    ("backup", backup),
+    ("restore", restore),
 )
 
 memory = typer.Typer(help="Look at memories, judge, copy, move, turn back and erase them.", no_args_is_help=True)

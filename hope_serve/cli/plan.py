@@ -1,4 +1,4 @@
-"""What a checkpoint will take, from its config alone: no weight is read."""
+"""What a checkpoint will take, from its config and the header of its weights: no weight is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from hope_serve.engine.plan import DevicePlan, memory_bytes
-from hope_serve.model.checkpoint import CONFIG, CheckpointError, read_config
+from hope_serve.model.checkpoint import CONFIG, CheckpointError, planned_config
 from hope_serve.model.hope import HopeModel
 from hope_serve.model.serving.precision import Precision
 
@@ -29,11 +29,11 @@ def memory_plan(folder: Path, *, device: str = "cpu", state: str = "auto") -> Me
     """Plan for the checkpoint in ``folder``.
 
     Raises:
-        CheckpointError: no config there, or one that is not allowed.
+        CheckpointError: no checkpoint there, or one that is not allowed.
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG}; name the folder of a checkpoint with --checkpoint")
-    config = read_config(folder / CONFIG)
+    config = planned_config(folder)
     with torch.device("meta"):
         model = HopeModel(config)
     plan = DevicePlan.of(model, Precision.of(config, device, state=state))

@@ -21,9 +21,13 @@ def serve(
     ] = None,
     listen: Annotated[str | None, typer.Option(help="Address for gRPC, host:port.")] = None,
     metrics_listen: Annotated[str | None, typer.Option(help="Address for Prometheus, host:port.")] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Listen where others reach it without TLS, or without asking who calls."),
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Where memories rest: sqlite:///path or redis://host:port.")
+        str | None, typer.Option(help="Where memories rest: sqlite:///absolute/path or redis://host:port.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, … Default: cuda if there is one.")] = None,
     deterministic: Annotated[
@@ -34,18 +38,17 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a checkpoint until SIGTERM or Ctrl-C."""
-    settings = load_config(
-        config,
-        dict(map(parse_setting, set_ or []))
-        | {
-            "server.listen": listen,
-            "server.metrics_listen": metrics_listen,
-            "model.checkpoint": checkpoint,
-            "memory.url": memory,
-            "model.device": device,
-            "engine.deterministic": deterministic,
-        },
-    )
+    flags = {
+        "server.listen": listen,
+        "server.metrics_listen": metrics_listen,
+        "server.insecure": insecure,
+        "model.checkpoint": checkpoint,
+        "memory.url": memory,
+        "model.device": device,
+        "engine.deterministic": deterministic,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    settings = load_config(config, dict(map(parse_setting, set_ or [])) | given)
     calm_threads()
     from hope_serve.model.checkpoint import CheckpointError
     from hope_serve.server.serve import run
@@ -59,10 +62,11 @@ def serve(
 def _announce(config: Config, running: Running) -> None:
     host = config.server.listen.rpartition(":")[0]
     metrics_host = config.server.metrics_listen.rpartition(":")[0]
+    scheme = "https" if config.tls.enabled and config.tls.metrics else "http"
     info = running.service.info
     typer.echo(
         f"{info.name} ({info.num_parameters:,} parameters, {info.device}) listens on {host}:{running.port}; "
-        f"metrics on http://{metrics_host}:{running.metrics_port}/metrics; "
+        f"metrics on {scheme}://{metrics_host}:{running.metrics_port}/metrics; "
         f"memories in {split_url(config.memory.url).place}"
     )
     sys.stdout.flush()

@@ -16,9 +16,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hope_serve.api import Owner
 from hope_serve.cli.memories import when
 from hope_serve.cli.options import ConfigFile, StoreUrl
-from hope_serve.config import Config, ConfigError, MemoryConfig, load_config, memory_key_secret
+from hope_serve.config import Config, ConfigError, MemoryConfig, expanded, load_config, memory_key_secret
+from hope_serve.identity.caller import DEFAULT_TENANT
 
 if TYPE_CHECKING:
     from hope_serve.memory.audit import AuditEvent
@@ -66,7 +68,7 @@ def rotate_keys(config: ConfigFile = None, memory: StoreUrl = None) -> None:
 
 
 def upkeep(config: ConfigFile = None, memory: StoreUrl = None) -> None:
-    """Erase memories that were idle for memory.max_idle_seconds and count usage again, now; servers do so by and by."""
+    """Expire memories idle for memory.max_idle_seconds and count usage again, now; servers do so by and by."""
     from hope_serve.server.upkeep import keep_up
 
     typer.echo(_with_store(_settings(config, memory), lambda store, limits: keep_up(store.upkeep, limits)))
@@ -74,6 +76,7 @@ def upkeep(config: ConfigFile = None, memory: StoreUrl = None) -> None:
 
 def audit(
     user: Annotated[str, typer.Argument(metavar="[USER]", help="Whose changes. Default: everybody's.")] = "",
+    tenant: Annotated[str, typer.Option(help="The user's tenant.")] = DEFAULT_TENANT,
     limit: Annotated[int, typer.Option(help="Lines to show at most, the latest.", min=1)] = 100,
     config: ConfigFile = None,
     memory: StoreUrl = None,
@@ -82,9 +85,9 @@ def audit(
     settings = _settings(config, memory)
     if not settings.memory.audit_log:
         raise ConfigError("memory.audit_log is not set; name the file that the servers write")
-    owner = _with_store(settings, lambda store, _: _owner_key(store, user)) if user else ""
+    owner = _with_store(settings, lambda store, _: _owner_key(store, tenant, user)) if user else ""
     table = Table("when (UTC)", "what", "version", "kind", "bytes", "owner", "request")
-    for event in _events(Path(settings.memory.audit_log).expanduser(), owner)[-limit:]:
+    for event in _events(expanded(settings.memory.audit_log), owner)[-limit:]:
         row = (event.action.value, str(event.version), event.kind, f"{event.num_bytes:,}", event.owner, event.request)
         table.add_row(when(event.time), *row)
     Console().print(table)
@@ -103,10 +106,8 @@ def _events(path: Path, owner: str) -> list[AuditEvent]:
     return [event for event in events if owner in ("", event.owner)]
 
 
-async def _owner_key(store: SealedStore, user: str) -> str:
-    from hope_serve.server.owners import owner_of
-
-    return store.owner_key(owner_of(user))
+async def _owner_key(store: SealedStore, tenant: str, user: str) -> str:
+    return store.owner_key(Owner(tenant=tenant, user=user))
 
 
 def _settings(config: Path | None, url: str | None) -> Config:

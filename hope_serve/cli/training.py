@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hope_serve.api import check_range
-from hope_serve.cli.options import AsJson, Target, Timeout
+from hope_serve.cli.connected import Server, calls_server
+from hope_serve.cli.options import AsJson, Timeout
 from hope_serve.config import ConfigError
 
 
@@ -27,8 +28,9 @@ def train(config: Annotated[Path, typer.Argument(help="The TOML file of the run.
     typer.echo(f"checkpoint written to {folder}")
 
 
+@calls_server
 def evaluate(
-    target: Target = "",
+    server: Server,
     users: Annotated[int, typer.Option(min=2, help="People to teach, held out from training.")] = 200,
     facts: Annotated[int, typer.Option(min=1, help="Facts each.")] = 8,
     noise: Annotated[int, typer.Option(min=1, help="Tokens of unrelated text after each lesson.")] = 500,
@@ -40,7 +42,7 @@ def evaluate(
     from hope_serve.training.personas import load_attributes
 
     check_range("--facts", facts, 1, len(load_attributes()))
-    scores = asyncio.run(_study(target, users, facts, noise, seed=seed, seconds=timeout))
+    scores = asyncio.run(_study(server, users, facts, noise, seed=seed, seconds=timeout))
     if as_json:
         typer.echo(json.dumps(scores))
         return
@@ -50,12 +52,11 @@ def evaluate(
     Console().print(table)
 
 
-async def _study(target: str, users: int, facts: int, noise: int, *, seed: int, seconds: float) -> dict[str, float]:
+async def _study(server: Server, users: int, facts: int, noise: int, *, seed: int, seconds: float) -> dict[str, float]:
     from hope_serve.client import AsyncHopeClient
-    from hope_serve.client.channel import ChannelOptions
     from hope_serve.training.personas import PersonaFactory, Split
     from hope_serve.training.study import Study
 
-    async with AsyncHopeClient(target, ChannelOptions(timeout_seconds=seconds)) as client:
+    async with AsyncHopeClient(server.target, server.options(seconds)) as client:
         study = Study(client, PersonaFactory(Split.HELD_OUT, seed=seed), seed=seed)
         return await study.recall(users, facts) | await study.retention(users, noise=noise)

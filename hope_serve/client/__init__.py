@@ -18,12 +18,15 @@ from hope_serve.api import (
 )
 from hope_serve.client.aio import AsyncHopeClient
 from hope_serve.client.blocking import HopeClient
+from hope_serve.client.channel import ChannelOptions
+from hope_serve.client.security import Tls
 from hope_serve.wire.calls import ProbeCall
 
 __all__ = [
     "AdaptMode",
     "AdaptOptions",
     "AsyncHopeClient",
+    "ChannelOptions",
     "Delta",
     "Ended",
     "HopeClient",
@@ -35,4 +38,5 @@ __all__ = [
     "SamplingParams",
     "Source",
     "Started",
+    "Tls",
 ]

@@ -54,7 +54,11 @@ class HopeClient:
         async def connect() -> AsyncHopeClient:  # a channel belongs to the loop it is made on
             return AsyncHopeClient(target, options)
 
-        self._client = self._run(connect())
+        try:
+            self._client = self._run(connect())
+        except BaseException:
+            self._stop()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -65,9 +69,7 @@ class HopeClient:
     def close(self) -> None:
         """Cancel what is under way and let go."""
         self._run(self._client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._stop()
 
     generate = _blocking(AsyncHopeClient.generate)
     stream = _iterating(AsyncHopeClient.stream)
@@ -88,6 +90,11 @@ class HopeClient:
     delete_memory = _blocking(AsyncHopeClient.delete_memory)
     delete_session = _blocking(AsyncHopeClient.delete_session)
     is_serving = _blocking(AsyncHopeClient.is_serving)
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, R]) -> R:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

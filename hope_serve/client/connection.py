@@ -11,6 +11,7 @@ from google.protobuf.message import Message as Pb
 
 from hope_serve.client.affinity import affinity_of
 from hope_serve.client.channel import ChannelOptions
+from hope_serve.client.security import Credential, check_way
 from hope_serve.client.spans import client_span
 from hope_serve.config import default_target
 from hope_serve.errors import InvalidRequest, Unavailable
@@ -32,6 +33,13 @@ class Connection:
         """``target``: host:port; empty is HOPE_TARGET or 127.0.0.1:50051."""
         self._options = options or ChannelOptions()
         self.target = target or default_target()
+        self._credential = Credential(self._options.credential, self._options.credential_file)
+        check_way(
+            self.target,
+            shows_credential=bool(self._credential.metadata()),
+            tls=self._options.tls is not None,
+            insecure=self._options.insecure,
+        )
         self._channel = self._options.open(self.target)
 
     async def __aenter__(self) -> Self:
@@ -65,7 +73,7 @@ class Connection:
             yield {
                 "timeout": fields.get("timeout_seconds", self._options.timeout_seconds),
                 "wait_for_ready": self._options.wait_for_ready,
-                "metadata": affinity_of(request) + trace,
+                "metadata": affinity_of(request) + trace + self._credential.metadata(),
             }
 
 

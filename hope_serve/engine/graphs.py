@@ -74,7 +74,13 @@ class DecodeGraphs:
 
     def _step(self, slots: Tensor, *, fills_chunk: bool, reads_memory: bool) -> tuple[Tensor, Sampled]:
         pools = self._pools
-        batch = Batch(tokens=pools.last_token[slots], slots=slots, fills_chunk=fills_chunk, reads_memory=reads_memory)
+        batch = Batch(
+            tokens=pools.last_token[slots],
+            slots=slots,
+            remembers=pools.remembers,
+            fills_chunk=fills_chunk,
+            reads_memory=reads_memory,
+        )
         logits = self._model.logits(self._model.run(batch, pools.state, pools.deltas))
         sampled = sample(logits, slots, pools.sampling)
         pools.last_token[slots] = sampled.token_B

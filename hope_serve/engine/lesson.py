@@ -9,6 +9,9 @@ from typing import Any
 from hope_serve.api import AdaptOptions
 from hope_serve.model.cadence import Cadence
 
+REREAD_TOKENS = 1024
+"""Tokens of a segment that only reads."""
+
 
 @dataclass(eq=False, kw_only=True)
 class Lesson:
@@ -67,7 +70,7 @@ class Lesson:
 
     def next_length(self) -> int:
         """Tokens of the next segment."""
-        room = self.cadence.chunk_sizes[0] if self.rereading else self.cadence.room()
+        room = REREAD_TOKENS if self.rereading else self.cadence.room()
         return min(self.num_targets - self.at, room)
 
     def segment(self, length: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

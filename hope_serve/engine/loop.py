@@ -1,4 +1,4 @@
-"""The engine's thread: plan, load, run, reply, for as long as there is work. It alone touches the device."""
+"""The engine's thread: it alone touches the device, and takes one step after the other while there is work."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from hope_serve.api import FinishReason, TokenLogprob
-from hope_serve.api.engine import EngineFault, Purpose
 from hope_serve.engine.meter import Meter
-from hope_serve.engine.pools import Pools
-from hope_serve.engine.runner import Outcome, Runner
-from hope_serve.engine.scheduler import Plan, Scheduler
+from hope_serve.engine.scheduler import Scheduler
 from hope_serve.engine.sequence import Sequence
-from hope_serve.engine.teaching import Teaching
-from hope_serve.errors import DeadlineExceeded, HopeError, Unavailable
+from hope_serve.engine.stepper import Device, Stepper, tell
+from hope_serve.errors import Unavailable
 from hope_serve.metrics import Metrics
 
 IDLE_SECONDS = 0.5
@@ -26,34 +20,11 @@ IDLE_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """What the thread makes when it begins, and nobody else touches.
-
-    looks_ahead: a step is launched before the one before it was heard of.
-    """
-
-    pools: Pools
-    runner: Runner
-    teaching: Teaching
-    looks_ahead: bool
-
-
-@dataclass(frozen=True)
-class _Launched:
-    """A step on the device, of which nobody has heard yet."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    scores: list[Sequence] = field(default_factory=list)
-
-
 class EngineLoop:
     """Other threads only submit and cancel; answers come through ``Sequence.listener``.
 
-    A fault in the work for one sequence ends that sequence. When a step fails that several share, each of them is
-    read again from its start and from then on runs alone, so that whose fault it was ends alone. The loop itself ends
-    when it is told to, or when the device is lost or the loop is at fault; then everybody is refused, and ``failure``
-    says why.
+    The loop ends when it is told to, or when the device is lost or the loop is at fault; then everybody is refused,
+    and ``failure`` says why.
 
     Args:
         make: makes what lives on the device, on the loop's thread.
@@ -68,15 +39,16 @@ class EngineLoop:
         self._last_step = time.monotonic()
         self._stopping = self._ended = False
         self._ready = threading.Event()
-        self._ahead = _Launched()
+        self._on_end: Callable[[], object] = lambda: None
         self.failure: BaseException | None = None
 
-    def start(self) -> None:
-        """Start the thread, and wait until the device is ready.
+    def start(self, on_end: Callable[[], object]) -> None:
+        """Start the thread, which calls ``on_end`` last, and wait until the device is ready.
 
         Raises:
             BaseException: what kept it from becoming ready.
         """
+        self._on_end = on_end
         self._thread.start()
         self._ready.wait()
         if self.failure:
@@ -114,13 +86,12 @@ class EngineLoop:
     def _main(self) -> None:
         try:
             device = self._make()
-            self._pools, self._runner, self._teaching = device.pools, device.runner, device.teaching
-            self._looks_ahead = device.looks_ahead
             self._meter.watch(device.pools.table)
+            stepper = Stepper(self._scheduler, device, self._meter)
             self._ready.set()
             while not self._stopping:
                 self._receive()
-                self._step()
+                stepper.step()
                 self._last_step = time.monotonic()
         except BaseException as error:
             self.failure = error
@@ -135,8 +106,9 @@ class EngineLoop:
         self._take_in()
         for sequence in [*self._scheduler.waiting, *self._scheduler.running]:
             self._scheduler.remove(sequence)
-            self._tell(sequence, error=_stopped())
+            tell(sequence, error=_stopped())
         self._meter.show()
+        self._on_end()
 
     def _take_in(self) -> None:
         while not self._inbox.empty():
@@ -154,189 +126,6 @@ class EngineLoop:
                 self._scheduler.add(sequence)
         self._take_in()
 
-    def _step(self) -> None:
-        self._drop_expired(time.monotonic())
-        plan = self._plan()
-        if plan.num_tokens:
-            self._run(plan)
-        elif self._ahead.outcomes:
-            self._hear(_Launched())
-        self._meter.show()
-
-    def _plan(self) -> Plan:
-        for sequence in self._scheduler.start(self._pools.table.num_free):
-            sequence.started_at = time.monotonic()
-            with self._ending(sequence):
-                self._load(sequence)
-        return self._scheduler.plan()
-
-    def _load(self, sequence: Sequence) -> None:
-        """Give a starting sequence its slots."""
-        if sequence.lesson:
-            self._teaching.begin(sequence.lesson)
-        else:
-            self._pools.take(sequence)
-
-    def _run(self, plan: Plan) -> None:
-        """Launch a step, hear of the one before it while the device works, and let the lessons go on."""
-        began = time.monotonic()
-        num_tokens, num_lesson_tokens = plan.num_tokens, plan.num_lesson_tokens
-        self._meter.count(plan)
-        launched = self._launch(plan)
-        self._hear(launched)
-        read = time.monotonic()
-        self._teach(plan.lessons)
-        ended = time.monotonic()
-        learning = ended - read if plan.lessons else 0.0
-        self._scheduler.measured(plan, reading=read - began, learning=learning, num_lesson_tokens=num_lesson_tokens)
-        self._meter.observe(num_tokens, ended - began)
-
-    def _launch(self, plan: Plan) -> _Launched:
-        launched = _Launched()
-        for group in self._runner.groups(plan):
-            try:
-                launched.outcomes.append(self._runner.run(group))
-            except Exception as error:  # noqa: BLE001  a fault ends whose it is, not everybody
-                self._separate(group.sequences, error)
-        launched.scores.extend(
-            p.sequence for p in plan.pieces if p.sequence.purpose is Purpose.SCORE and not p.sequence.num_unfed
-        )
-        return launched
-
-    def _hear(self, launched: _Launched) -> None:
-        """Reply to the step before; or, where nothing is launched ahead, to this one."""
-        heard, self._ahead = (self._ahead, launched) if self._looks_ahead else (launched, _Launched())
-        for outcome in heard.outcomes:
-            for scored in outcome.scored:
-                if not scored.sequence.done:
-                    with self._ending(scored.sequence):
-                        scored.note()
-            if outcome.drawn:
-                self._reply(outcome.drawn.tokens())
-        for sequence in heard.scores:
-            self._finish(sequence)
-
-    def _reply(self, tokens: list[tuple[Sequence, TokenLogprob | None]]) -> None:
-        now = time.monotonic()
-        for sequence, drawn in tokens:
-            if sequence.done:
-                continue
-            self._let_forks_run(sequence)
-            sequence.prefilled_at = sequence.prefilled_at or now
-            with self._ending(sequence):
-                if drawn is None:
-                    raise FloatingPointError("the model's logits are not numbers")
-                self._extend(sequence, drawn)
-
-    def _let_forks_run(self, sequence: Sequence) -> None:
-        forks, sequence.forks = sequence.forks, []
-        self._scheduler.running += forks
-
-    def _extend(self, sequence: Sequence, drawn: TokenLogprob) -> None:
-        """Add a token, and see whether the sequence ends with it."""
-        sequence.drawn.append(drawn)
-        sequence.tokens.append(drawn.token)
-        self._meter.wrote_token()
-        if sequence.listener.on_token(sequence, drawn) or drawn.token in sequence.end_ids:
-            self._finish(sequence, reason=FinishReason.STOP)
-        elif len(sequence.drawn) >= sequence.sampling.max_tokens:
-            self._finish(sequence, reason=FinishReason.LENGTH)
-
-    def _teach(self, sequences: list[Sequence]) -> None:
-        """The lessons' next segments, together but for those that run alone."""
-        alone = [[sequence] for sequence in sequences if sequence.runs_alone]
-        shared = [sequence for sequence in sequences if not sequence.runs_alone]
-        for group in [*alone, shared]:
-            try:
-                self._teach_group([sequence for sequence in group if not sequence.done])
-            except Exception as error:  # noqa: BLE001  a fault ends whose it is, not everybody
-                self._separate(group, error)
-
-    def _teach_group(self, sequences: list[Sequence]) -> None:
-        by_lesson = {sequence.lesson: sequence for sequence in sequences if sequence.lesson}
-        for lesson, error in self._teaching.step(list(by_lesson)):
-            self._finish(by_lesson[lesson], error=error)
-        for lesson, sequence in by_lesson.items():
-            if lesson.finished:
-                self._finish(sequence)
-
-    def _separate(self, sequences: list[Sequence], error: Exception) -> None:
-        """A step of these sequences failed: the only one ends; several are read again, one by one."""
-        if len(sequences) == 1:
-            self._fail(sequences[0], error)
-            return
-        self._runner.check_device()
-        log.warning("a step of %d sequences failed; each of them goes on alone", len(sequences), exc_info=error)
-        self._hear(_Launched())
-        for sequence in [s for s in sequences if not s.done]:
-            with self._ending(sequence):
-                self._read_again(sequence)
-
-    def _read_again(self, sequence: Sequence) -> None:
-        sequence.runs_alone = True
-        if sequence.lesson:
-            self._teaching.end(sequence.lesson)
-            sequence.lesson.restart()
-            self._teaching.begin(sequence.lesson)
-        else:
-            sequence.restart()
-            self._pools.load(sequence)
-
-    @contextmanager
-    def _ending(self, sequence: Sequence) -> Iterator[None]:
-        """What is raised inside ends the sequence, not the loop."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001  a fault ends whose it is, not everybody
-            self._fail(sequence, error)
-
-    def _fail(self, sequence: Sequence, error: Exception) -> None:
-        """End a sequence with a refusal of its own, or with a fault of ours.
-
-        Raises:
-            Exception: what the device raises when it is lost, to everybody.
-        """
-        if isinstance(error, HopeError):
-            self._finish(sequence, error=error)
-            return
-        self._finish(sequence, error=_failed(sequence, error))
-        self._runner.check_device()
-
-    def _finish(
-        self, sequence: Sequence, *, reason: FinishReason | None = None, error: Exception | None = None
-    ) -> None:
-        if sequence.done:
-            return
-        if sequence.keeps_state and error is None and not sequence.cancelled:
-            sequence.final_state = self._pools.save(sequence.slot)
-        self._scheduler.remove(sequence)
-        for holder in (sequence, *sequence.forks):
-            self._pools.release(holder)
-            holder.done = True
-        if sequence.lesson:
-            self._teaching.end(sequence.lesson)
-        self._tell(sequence, reason=reason, error=error)
-
-    def _tell(self, sequence: Sequence, *, reason: FinishReason | None = None, error: Exception | None = None) -> None:
-        sequence.finish_reason, sequence.error, sequence.done = reason, error, True
-        sequence.finished_at = time.monotonic()
-        try:
-            sequence.listener.on_end(sequence)
-        except Exception as fault:  # noqa: BLE001  a fault ends whose it is, not everybody
-            sequence.error = _failed(sequence, fault)
-            sequence.listener.on_end(sequence)
-
-    def _drop_expired(self, now: float) -> None:
-        for sequence in self._scheduler.expired(now):
-            error = None if sequence.cancelled else DeadlineExceeded("the deadline passed before the work was done")
-            self._finish(sequence, error=error)
-
 
 def _stopped() -> Unavailable:
     return Unavailable("the engine stopped; another server can take the request", reason="ENGINE_STOPPED")
-
-
-def _failed(sequence: Sequence, cause: Exception) -> EngineFault:
-    failed = EngineFault(f"{sequence.purpose.value} failed")
-    failed.__cause__ = cause
-    return failed

@@ -17,7 +17,7 @@ from hope_serve.config import EngineConfig
 from hope_serve.engine.draws import row_key
 from hope_serve.engine.lesson import Lesson
 from hope_serve.engine.listeners import ChoiceListener, Event, Pending
-from hope_serve.engine.loop import Device, EngineLoop
+from hope_serve.engine.loop import EngineLoop
 from hope_serve.engine.memory import Learned
 from hope_serve.engine.plan import model_info
 from hope_serve.engine.pools import Pools
@@ -25,6 +25,7 @@ from hope_serve.engine.reports import lesson_metrics
 from hope_serve.engine.runner import Runner
 from hope_serve.engine.scheduler import Scheduler
 from hope_serve.engine.sequence import Sequence, Start
+from hope_serve.engine.stepper import Device
 from hope_serve.engine.teaching import Teaching
 from hope_serve.metrics import Metrics
 from hope_serve.model.checkpoint import Checkpoint
@@ -52,6 +53,7 @@ class NativeEngine:
             adapt_step_seconds=config.adapt_step_ms / 1000,
             align=align,
         )
+        self._ended = asyncio.Event()
         self._loop = EngineLoop(scheduler, self._make, metrics)
         metrics.memory_slots().set(config.max_slots)
 
@@ -60,13 +62,23 @@ class NativeEngine:
         """See ``Engine.failure``."""
         return self._loop.failure
 
+    async def ended(self) -> None:
+        """See ``Engine.ended``."""
+        await self._ended.wait()
+
     def seconds_since_step(self) -> float:
         """See ``Engine.seconds_since_step``."""
         return self._loop.seconds_since_step
 
     async def start(self) -> None:
         """See ``Engine.start``."""
-        await asyncio.to_thread(self._loop.start)
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._ended.set)
+
+        await asyncio.to_thread(self._loop.start, tell)
 
     async def close(self) -> None:
         """See ``Engine.close``."""

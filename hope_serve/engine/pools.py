@@ -39,6 +39,7 @@ class Pools:
             max_biases=MAX_LOGIT_BIAS,
             device=model.device,
         )
+        self.remembers = torch.zeros(num_slots + 1, dtype=torch.uint8, device=model.device)
         self.last_token = torch.zeros(num_slots + 1, dtype=torch.int64, device=model.device)
 
     def owned(self) -> None:
@@ -69,6 +70,7 @@ class Pools:
             self.delta_rows.clear(slot)
         else:
             self.delta_rows.load(slot, memory)
+        self.remembers[slot] = memory is not None
 
     def ready_to_draw(self, sequence: Sequence) -> None:
         """Set the rules by which a slot's tokens are drawn."""
@@ -80,7 +82,8 @@ class Pools:
         if sampling.repetition_penalty != 1:
             rows.in_prompt[slot, self._ids(sorted(set(sequence.tokens[: sequence.num_prompt])))] = 1
         if sequence.drawn:
-            ids, counts = self._ids([drawn.token for drawn in sequence.drawn]).unique(return_counts=True)
+            drawn = self._ids([drawn.token for drawn in sequence.drawn])
+            ids, counts = torch.unique(drawn, return_counts=True)
             rows.counts[slot, ids] = counts.to(rows.counts.dtype)
 
     def fork(self, source: Sequence, target: Sequence) -> None:

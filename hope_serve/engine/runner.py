@@ -90,6 +90,7 @@ class Runner:
             batch = Batch(
                 tokens=self._pools.last_token[slots],
                 slots=slots,
+                remembers=self._pools.remembers,
                 reads_memory=self._reads_memory(sequences),
                 fills_chunk=fills_chunk,
             )
@@ -106,6 +107,7 @@ class Runner:
             tokens=self._pools.on_device([token for piece in pieces for token in _tokens(piece)], torch.int64),
             slots=self._pools.slots_of(sequences),
             starts=self._pools.on_device([0, *ends], torch.int32),
+            remembers=self._pools.remembers,
             reads_memory=self._reads_memory(sequences),
         )
         hidden = self._model.run(batch, self._pools.state, self._pools.deltas)

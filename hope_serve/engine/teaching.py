@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -13,25 +12,19 @@ from hope_kernels.cms_update.op import cms_update
 from torch import Tensor
 
 from hope_serve.engine.lesson import Lesson
+from hope_serve.engine.segments import Rows, SegmentGradients, Segments
 from hope_serve.errors import FailedPrecondition, HopeError
 from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState, cms_shapes
 from hope_serve.model.learn import LevelRule, read_deltas
 from hope_serve.model.serving.batch import Batch
-from hope_serve.model.serving.model import LayerDeltas, ServedModel
+from hope_serve.model.serving.model import ServedModel
 from hope_serve.model.serving.slab import Part, Slab, SlabLayout
 
+LOGITS_AT_ONCE = 256
+"""Rows whose logits are in memory together."""
+
 Refused = list[tuple[Lesson, HopeError]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """The next segments of some lessons, behind each other."""
-
-    lessons: Seq[Lesson]
-    lengths: list[int]
-    batch: Batch
-    targets: Tensor
 
 
 class Teaching:
@@ -49,6 +42,7 @@ class Teaching:
         self._cms = CmsState.of(model.config, self._learned.views)
         self._state = Slab(model.state_layout, max_lessons, device=device, fresh=model.fresh_state)
         self._slots = model.bind_state(self._state.views)
+        self._segments = Segments(model, self._slots, self._cms)
         self._reads = Slab(model.delta_layout(model.precision.deltas), max_lessons, device=device)
         self._deltas = model.bind_deltas(self._reads.views)
         self._kept: torch.dtype = getattr(torch, model.config.memory_dtype)
@@ -76,12 +70,13 @@ class Teaching:
         groups = [[lesson] for lesson in lessons] if self._alone else [list(lessons)]
         for group in groups:
             if learning := [lesson for lesson in group if not lesson.rereading]:
-                refused += self._learn(self._rows(learning))
+                rows = self._rows(learning)
+                refused += self._move(learning, rows, self._segments.gradients(rows))
             if rereading := [lesson for lesson in group if lesson.rereading and lesson not in learning]:
-                self._reread(self._rows(rereading))
+                self._reread(rereading, self._rows(rereading))
         return refused
 
-    def _rows(self, lessons: Seq[Lesson]) -> _Rows:
+    def _rows(self, lessons: Seq[Lesson]) -> Rows:
         lengths = [lesson.next_length() for lesson in lessons]
         segments = [lesson.segment(length) for lesson, length in zip(lessons, lengths, strict=True)]
         tokens, targets = ([token for segment in segments for token in segment[i]] for i in (0, 1))
@@ -91,50 +86,27 @@ class Teaching:
             starts=self._on_device([0, *accumulate(lengths)], torch.int32),
             memories=self._on_device(list(range(1, len(lessons) + 1)), torch.int32),
         )
-        return _Rows(lessons=lessons, lengths=lengths, batch=batch, targets=self._on_device(targets, torch.int64))
-
-    def _learn(self, rows: _Rows) -> Refused:
-        leaves = self._leaves(rows.batch.slots)
-        with torch.enable_grad():
-            hidden = self._model.run(rows.batch, self._slots, leaves)
-            nll = self._nll(hidden, rows.targets)
-            loss = (self._model.learning_weight(hidden) * nll).sum()
-            flat = torch.autograd.grad(loss, [side for layer in leaves for pair in layer for side in pair])
-        return self._move(rows, self._stacked(flat), nll.detach())
-
-    def _leaves(self, slots: Tensor) -> LayerDeltas:
-        """Copies of the learning slots' deltas, behind a null slot, layer by layer: what is differentiated by."""
-        index = F.pad(slots.long(), (1, 0))
-        return [
-            [
-                Delta(*(side[:, layer].index_select(0, index).requires_grad_() for side in level.delta))
-                for level in self._cms.levels
-            ]
-            for layer in range(self._model.config.num_layers)
-        ]
-
-    def _stacked(self, flat: Seq[Tensor]) -> list[Delta]:
-        """Gradients layer by layer as one Delta a level, [B, L, ...], without the null slot."""
-        num_levels = len(self._cms.levels)
-        sides = [torch.stack([g[1:] for g in flat[i :: 2 * num_levels]], 1) for i in range(2 * num_levels)]
-        return [Delta(sides[2 * i], sides[2 * i + 1]) for i in range(num_levels)]
+        return Rows(batch=batch, targets=self._on_device(targets, torch.int64), lengths=lengths)
 
     @torch.no_grad()
-    def _move(self, rows: _Rows, gradients: list[Delta], nll: Tensor) -> Refused:
+    def _move(self, lessons: Seq[Lesson], rows: Rows, found: SegmentGradients) -> Refused:
         """Let the segments' gradients move the memories; refuse those that are not finite."""
-        scales = [self._scale(rows.lessons, level) for level in range(len(gradients))]
-        norms, steps, losses = torch.stack([*self._norms(gradients, scales), self._sums(rows, nll)]).tolist()
+        gradients = found.gradients
+        scales = [self._scale(lessons, level) for level in range(len(gradients))]
+        norms, steps, losses = torch.stack([*self._norms(gradients, scales), self._sums(rows, found.nll)]).tolist()
         refused: Refused = []
         shares = []
-        for lesson, norm, step, loss in zip(rows.lessons, norms, steps, losses, strict=True):
+        for lesson, norm, step, loss in zip(lessons, norms, steps, losses, strict=True):
             good = all(map(_is_finite, (norm, step, loss)))
             shares.append(lesson.allowed_share(step) if good else 0.0)
             if not good:
                 refused.append((lesson, _not_finite()))
-        fired = [lesson.cadence.after(n).fired() for lesson, n in zip(rows.lessons, rows.lengths, strict=True)]
+        fired = [lesson.cadence.after(n).fired() for lesson, n in zip(lessons, rows.lengths, strict=True)]
         out = {lesson for lesson, _ in refused}
-        self._update(rows, gradients, [scale * self._on_device(shares, torch.float32) for scale in scales], fired, out)
-        for i, (lesson, length) in enumerate(zip(rows.lessons, rows.lengths, strict=True)):
+        slots = self._on_device([0 if lesson in out else lesson.slot for lesson in lessons], torch.int32)
+        allowed = self._on_device(shares, torch.float32)
+        self._update(slots, gradients, [scale * allowed for scale in scales], fired)
+        for i, (lesson, length) in enumerate(zip(lessons, rows.lengths, strict=True)):
             if lesson in out:
                 continue
             if lesson.in_first_pass:
@@ -162,7 +134,7 @@ class Teaching:
                 steps.append((scaled * rate.float()).square().flatten(1).sum(1))
         return torch.stack(squares).sum(0).sqrt(), torch.stack(steps).sum(0).sqrt()
 
-    def _sums(self, rows: _Rows, nll: Tensor) -> Tensor:
+    def _sums(self, rows: Rows, nll: Tensor) -> Tensor:
         """[B], each segment's summed loss."""
         owner = torch.repeat_interleave(
             torch.arange(len(rows.lengths), device=nll.device), self._on_device(rows.lengths, torch.int64)
@@ -170,10 +142,9 @@ class Teaching:
         return torch.zeros(len(rows.lengths), device=nll.device).index_add_(0, owner, nll)
 
     def _update(
-        self, rows: _Rows, gradients: list[Delta], scales: list[Tensor], fired: list[tuple[bool, ...]], out: set[Lesson]
+        self, slots: Tensor, gradients: list[Delta], scales: list[Tensor], fired: list[tuple[bool, ...]]
     ) -> None:
         """Add the gradients to the open chunks, and fire the levels whose chunk ends."""
-        slots = self._on_device([0 if lesson in out else lesson.slot for lesson in rows.lessons], torch.int32)
         for level, (rule, gradient, scale) in enumerate(zip(self._model.rules, gradients, scales, strict=True)):
             due = self._on_device([row[level] for row in fired], torch.bool)
             for side in range(2):
@@ -199,15 +170,14 @@ class Teaching:
         return []
 
     @torch.no_grad()
-    def _reread(self, rows: _Rows) -> None:
+    def _reread(self, lessons: Seq[Lesson], rows: Rows) -> None:
         batch = Batch(tokens=rows.batch.tokens, slots=rows.batch.slots, starts=rows.batch.starts)
-        nll = self._nll(self._model.run(batch, self._slots, self._deltas), rows.targets)
-        for lesson, length, loss in zip(rows.lessons, rows.lengths, self._sums(rows, nll).tolist(), strict=True):
+        hidden = self._model.run(batch, self._slots, self._deltas)
+        parts = zip(torch.split(hidden, LOGITS_AT_ONCE), torch.split(rows.targets, LOGITS_AT_ONCE), strict=True)
+        nll = torch.cat([F.cross_entropy(self._model.logits(h), t, reduction="none") for h, t in parts])
+        for lesson, length, loss in zip(lessons, rows.lengths, self._sums(rows, nll).tolist(), strict=True):
             lesson.nll_after.append(loss)
             lesson.at += length
-
-    def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(self._model.logits(hidden), targets, reduction="none")
 
     def _on_device(self, values: list[int] | list[float] | list[bool], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype).to(self._model.device)

@@ -185,8 +185,20 @@ class Backend(Protocol):
         """Return when the database answers."""
         ...
 
+    async def check(self) -> None:
+        """Return when the database still gives what ``open`` checked. Raises FailedPrecondition or CorruptMemory."""
+        ...
+
+    async def now(self) -> float | None:
+        """The database's clock, Unix seconds; None when it has none but this machine's."""
+        ...
+
     async def claim_secret(self, offered: bytes) -> bytes:
-        """The store's own wrapped secret: the one that is there, or else the offered one."""
+        """The store's own wrapped secret: the one there, or else the offered one. Raises FailedPrecondition: lost."""
+        ...
+
+    async def secret(self) -> bytes:
+        """The wrapped secret; empty when it is lost."""
         ...
 
     async def replace_secret(self, before: bytes, after: bytes) -> bool:
@@ -239,6 +251,14 @@ class Backend(Protocol):
 
     async def count_usage(self, tenant: str, owner: str, num_bytes: int) -> None:
         """The owner's memory has this size now."""
+        ...
+
+    async def marks(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        """Small notes of upkeep, those that are there; none of them is promised to last."""
+        ...
+
+    async def set_mark(self, name: str, mark: bytes) -> None:
+        """Replace a note; an empty one removes it."""
         ...
 
     def on_erased(self, tell: Callable[[str | None], None]) -> None:

@@ -12,6 +12,7 @@ from hope_serve.memory.audit import Action, AuditEvent
 from hope_serve.memory.backend import Backend, Erased, HeadRow, Record
 from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.owners import Owners
+from hope_serve.memory.promise import Promise
 from hope_serve.memory.reading import exists
 from hope_serve.memory.seal import Binding
 
@@ -21,10 +22,11 @@ _log = logging.getLogger(__name__)
 class Eraser:
     """The erasing side of a sealed store. Works on damaged memories too: it opens nothing."""
 
-    def __init__(self, backend: Backend, owners: Owners, options: StoreOptions) -> None:
+    def __init__(self, backend: Backend, owners: Owners, options: StoreOptions, promise: Promise) -> None:
         self._backend = backend
         self._owners = owners
         self._options = options
+        self._promise = promise
 
     async def erase(self, owner: Owner) -> ErasureReceipt:
         """See ``MemoryStore.erase``."""
@@ -43,6 +45,7 @@ class Eraser:
 
     async def erase_idle(self, owner: Owner, *, before: float) -> ErasureReceipt | None:
         """Erase a memory that was last changed earlier than ``before``; None when it was not, or is no more."""
+        self._promise.require()
         binding = self._owners.binding(owner)
         record = await self._backend.read(binding.index)
         if not exists(record.head) or record.head.updated_at >= before:
@@ -81,10 +84,12 @@ class Eraser:
 
     def _tombstone(self, binding: Binding, newest: int) -> HeadRow:
         version = newest + 1
-        head = HeadRow(version=version, mark=os.urandom(8).hex(), tomb=version, updated_at=self._options.clock())
+        head = HeadRow(version=version, mark=os.urandom(8).hex(), tomb=version, updated_at=self._options.now())
         return dataclasses.replace(head, seal=self._owners.index.seal_head(binding, head))
 
     def _receipt(self, binding: Binding, tombstone: HeadRow, erased: Erased) -> ErasureReceipt:
+        """Erasing is done at once even by a store that breaks its promise; only the word on it has to wait."""
+        self._promise.require()
         return ErasureReceipt(
             receipt_id=self._owners.index.receipt(binding, tombstone.version, tombstone.updated_at),
             versions_removed=erased.versions,

@@ -46,7 +46,7 @@ def load_key_file(path: Path) -> TenantKeys:
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise _refused(path, "others than its owner may read it; run `chmod 600` on it")
-        found = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File)
+        found = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8-sig")), _File)
     except OSError as error:
         raise _refused(path, f"it cannot be read ({error.strerror}); check the path and its permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:

@@ -20,7 +20,7 @@ class StoreOptions:
         keep_versions: how many versions keep their content for rollback, the current one included.
         quotas: how much a user and a tenant may keep.
         audit: where changes are put on record.
-        clock: Unix seconds.
+        clock: Unix seconds; None is this machine's clock, set right by the store's.
 
     Raises:
         ValueError: a setting is out of range.
@@ -29,8 +29,12 @@ class StoreOptions:
     keep_versions: int = KEEP_VERSIONS
     quotas: Quotas = field(default_factory=Quotas)
     audit: AuditLog = field(default_factory=NoAudit)
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] | None = None
 
     def __post_init__(self) -> None:
         if self.keep_versions < 1:
             raise ValueError(f"keep_versions is {self.keep_versions}; at least the current version must be kept")
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return (self.clock or time.time)()

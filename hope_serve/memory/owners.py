@@ -35,6 +35,7 @@ class Owners:
         self._backend = backend
         self._keys = keys
         self._index: Index | None = None
+        self._secret = self._wrapped = b""
         self._codecs: Recent[tuple[str, bytes], Codec] = Recent(MAX_DATA_KEYS)
 
     @property
@@ -47,18 +48,25 @@ class Owners:
         """Make or unwrap the store's secret. Raises FailedPrecondition when the keys are not this store's."""
         offered = await self._keys.wrap("", new_key(), _STORE_BINDING)
         wrapped = await self._backend.claim_secret(offered)
-        try:
-            secret = await self._keys.unwrap("", wrapped, _STORE_BINDING)
-        except SealBroken as error:
-            raise FailedPrecondition(
-                "the store's secret does not open with the configured key; configure the key the store was made with",
-                reason="KEY_MISMATCH",
-            ) from error
-        self._index = Index(secret, encrypts=self._keys.encrypts)
+        self._secret = await self._unwrapped(wrapped)
+        self._wrapped = wrapped
+        self._index = Index(self._secret, encrypts=self._keys.encrypts)
+
+    async def check_secret(self) -> None:
+        """Return when the database still holds the secret. Raises FailedPrecondition: it is lost, or another."""
+        wrapped = await self._backend.secret()
+        if not wrapped:
+            raise secret_lost()
+        if wrapped != self._wrapped:
+            if await self._unwrapped(wrapped) != self._secret:
+                raise FailedPrecondition("the store holds another secret than before", reason="SECRET_CHANGED")
+            self._wrapped = wrapped
 
     async def rewrap_secret(self) -> bool:
         """Wrap the store's secret with the current key; False when it is so already."""
-        wrapped = await self._backend.claim_secret(b"")
+        wrapped = await self._backend.secret()
+        if not wrapped:
+            raise secret_lost()
         if self._keys.is_current("", wrapped):
             return False
         secret = await self._keys.unwrap("", wrapped, _STORE_BINDING)
@@ -104,6 +112,15 @@ class Owners:
         wrapped = await self._backend.claim_key(binding.index, tenant, name, offered, tomb=tomb)
         return await self.codec(binding, wrapped) if wrapped else None
 
+    async def _unwrapped(self, wrapped: bytes) -> bytes:
+        try:
+            return await self._keys.unwrap("", wrapped, _STORE_BINDING)
+        except SealBroken as error:
+            raise FailedPrecondition(
+                "the store's secret does not open with the configured key; configure the key the store was made with",
+                reason="KEY_MISMATCH",
+            ) from error
+
     async def rewrap(self, binding: Binding, wrapped: bytes) -> bytes | None:
         """The same data key under the tenant's current key; None when it is there already."""
         try:
@@ -113,6 +130,14 @@ class Owners:
         except SealBroken as error:
             raise CorruptMemory("the owner's data key failed its seal") from error
         return await self._keys.wrap(binding.tenant, key, binding.data_key())
+
+
+def secret_lost() -> FailedPrecondition:
+    """A new secret would make strangers of all owners."""
+    return FailedPrecondition(
+        "the store has memories and has lost the secret that they are kept under; restore it from a backup",
+        reason="SECRET_LOST",
+    )
 
 
 async def offload(num_bytes: int, work: Callable[[], T]) -> T:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from hope_serve.api import Durability, ErasureReceipt, MemorySummary, Owner, VersionReport
 from hope_serve.memory.audit import Action, AuditEvent
 from hope_serve.memory.backend import Backend
+from hope_serve.memory.clock import StoreClock
 from hope_serve.memory.erasing import Eraser
+from hope_serve.memory.expiry import Expiry
 from hope_serve.memory.history import History
 from hope_serve.memory.keys import KeyRing
 from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.owners import Owners
+from hope_serve.memory.promise import Promise
 from hope_serve.memory.reading import Reader, exists
 from hope_serve.memory.sessions import Sessions
 from hope_serve.memory.store import (
@@ -39,14 +43,17 @@ class SealedStore:
 
     def __init__(self, backend: Backend, keys: KeyRing, options: StoreOptions) -> None:
         self._backend = backend
-        self._options = options
+        self._clock = StoreClock(backend)
+        self._options = options = replace(options, clock=options.clock or self._clock)
         self._owners = Owners(backend, keys)
+        self.promise = Promise(backend, self._owners)
         self._reader = Reader(backend, self._owners)
-        self._writer = Writer(backend, self._owners, self._reader, options)
-        self._eraser = Eraser(backend, self._owners, options)
+        self._writer = Writer(backend, self._owners, self._reader, options, self.promise)
+        self._eraser = Eraser(backend, self._owners, options, self.promise)
         self.history = History(backend, self._owners, self._reader, self._writer)
-        self.upkeep = Upkeep(backend, self._owners, self._eraser, options)
-        self._sessions = Sessions(backend, self._owners, clock=options.clock)
+        expiry = Expiry(backend, self._owners, self._eraser, options)
+        self.upkeep = Upkeep(backend, self._owners, expiry, options)
+        self._sessions = Sessions(backend, self._owners, clock=options.now)
 
     @property
     def durability(self) -> Durability:
@@ -58,6 +65,7 @@ class SealedStore:
         await self._backend.open()
         try:
             await self._owners.open()
+            await self._set_clock()
         except BaseException:
             await self._backend.close()
             raise
@@ -69,6 +77,19 @@ class SealedStore:
     async def ping(self) -> None:
         """Return when the store answers."""
         await self._backend.ping()
+
+    async def look_again(self) -> bool:
+        """Whether the store keeps what it promised when it was opened; also sets our clock by its own.
+
+        While it does not, commits, rollbacks and erasures are not acknowledged. Raises Unavailable.
+        """
+        await self.promise.look()
+        await self._set_clock()
+        return self.promise.kept
+
+    async def _set_clock(self) -> None:
+        if self._options.clock is self._clock:
+            await self._clock.set_right()
 
     async def head(self, owner: Owner) -> Head:
         """Where the owner's memory stands."""
@@ -128,7 +149,7 @@ class SealedStore:
         """Put on record that a version's content is handed out."""
         self._options.audit.record(
             AuditEvent(
-                time=self._options.clock(),
+                time=self._options.now(),
                 action=Action.EXPORT,
                 owner=self.owner_key(owner),
                 tenant=self._owners.index.tenant(owner.tenant),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from hope_serve.api import Owner
 from hope_serve.errors import CorruptMemory
 from hope_serve.memory.audit import Action, AuditEvent
 from hope_serve.memory.backend import Backend, OwnerRow
-from hope_serve.memory.erasing import Eraser
+from hope_serve.memory.expiry import Expired, Expiry, Terms
 from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.owners import Owners
 from hope_serve.memory.reading import exists
@@ -31,10 +31,10 @@ class Upkept:
 class Upkeep:
     """Jobs over every owner of a sealed store. They may run while it serves, and be repeated at will."""
 
-    def __init__(self, backend: Backend, owners: Owners, eraser: Eraser, options: StoreOptions) -> None:
+    def __init__(self, backend: Backend, owners: Owners, expiry: Expiry, options: StoreOptions) -> None:
         self._backend = backend
         self._owners = owners
-        self._eraser = eraser
+        self._expiry = expiry
         self._options = options
 
     async def rotate_keys(self) -> Upkept:
@@ -52,18 +52,16 @@ class Upkeep:
                 damaged.append(row.owner)
         return Upkept(seen=seen, changed=changed, damaged=tuple(damaged))
 
-    async def expire(self, *, idle_seconds: float) -> Upkept:
-        """Erase every memory that was not changed for so long."""
-        before = self._options.clock() - idle_seconds
-        seen, changed, damaged = 0, 0, []
-        async for row in self._rows():
-            seen += 1
-            try:
-                if exists(row.head) and row.head.updated_at < before:
-                    changed += await self._eraser.erase_idle(self._name(row), before=before) is not None
-            except CorruptMemory:
-                damaged.append(row.owner)
-        return Upkept(seen=seen, changed=changed, damaged=tuple(damaged))
+    async def expire(self, terms: Terms) -> Expired:
+        """Put memories that lie idle in quarantine, and erase those that were there for the whole grace.
+
+        Raises:
+            FailedPrecondition: see ``Expiry.begin``.
+        """
+        going_over = await self._expiry.begin(terms)
+        async for page in self._pages():
+            await going_over.page(page)
+        return going_over.done()
 
     async def recount(self) -> Upkept:
         """Set every owner's usage to what the head says; after an interrupted commit it may be behind."""
@@ -87,7 +85,7 @@ class Upkeep:
         if wrapped is None or not await self._backend.rekey(row.owner, row.data_key, wrapped):
             return False
         self._options.audit.record(
-            AuditEvent(time=self._options.clock(), action=Action.ROTATE_KEY, owner=row.owner, tenant=row.tenant)
+            AuditEvent(time=self._options.now(), action=Action.ROTATE_KEY, owner=row.owner, tenant=row.tenant)
         )
         return True
 
@@ -95,8 +93,12 @@ class Upkeep:
         return self._owners.index.open_name(row.name, row.owner)
 
     async def _rows(self) -> AsyncIterator[OwnerRow]:
-        cursor = ""
-        while page := await self._backend.owners(None, cursor, _PAGE):
+        async for page in self._pages():
             for row in page:
                 yield row
+
+    async def _pages(self) -> AsyncIterator[Sequence[OwnerRow]]:
+        cursor = ""
+        while page := await self._backend.owners(None, cursor, _PAGE):
+            yield page
             cursor = page[-1].cursor

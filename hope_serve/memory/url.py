@@ -21,8 +21,9 @@ def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions |
     """A store that is not open yet.
 
     Args:
-        url: ``sqlite:///absolute/path`` (the file's folder is made when it is not there), or a redis URL as
-            ``redis.address.parse_address`` reads it.
+        url: ``sqlite:///absolute/path`` (the file's folder is made when it is not there), ``sqlite:path`` from the
+            working folder, or a redis URL as ``redis.address.parse_address`` reads it. As in any URL the third slash
+            is the path's own, other than in SQLAlchemy's.
         keys: what wraps the owners' data keys. None: an installation key, and tags instead of encryption.
         options: how the store is to behave.
 
@@ -32,17 +33,33 @@ def make_store(url: str, *, keys: KeyRing | None = None, options: StoreOptions |
     """
     parts = split_url(url)
     if parts.scheme == "sqlite":
-        path = _database_path(url, unquote(parts.path), parts.authority + parts.query + parts.fragment)
-        return _sqlite_store(path, keys, options or StoreOptions())
+        return _sqlite_store(database_path(url), keys, options or StoreOptions())
     if parts.scheme in ("redis", "rediss"):
         return make_redis_store(parse_address(url), keys, options or StoreOptions(), Limits())
-    raise InvalidRequest("memory", f"{url!r} names no store; use sqlite:///path/to/file or redis://host:port")
+    raise _no_store(url)
 
 
-def _database_path(url: str, path: str, rest: str) -> Path:
+def database_path(url: str) -> Path:
+    """The file that a SQLite URL names. Raises InvalidRequest."""
+    parts = split_url(url)
+    if parts.scheme != "sqlite":
+        raise _no_store(url)
+    path, rest = unquote(parts.path), parts.authority + parts.query + parts.fragment
     if rest or not path.strip("/") or path.endswith("/"):
         raise InvalidRequest("memory", f"{url!r} names no file; use three slashes and an absolute path: sqlite:///path")
-    return Path(path)
+    found = Path(path).absolute()
+    if path.startswith("/") and len(found.parts) == 2:
+        name = found.name
+        raise InvalidRequest(
+            "memory",
+            f"{url!r} is {path}, in the root folder: the third slash is the path's own; write sqlite:{name} for {name} "
+            "in the working folder, or sqlite:///the/whole/path",
+        )
+    return found
+
+
+def _no_store(url: str) -> InvalidRequest:
+    return InvalidRequest("memory", f"{url!r} names no store; use sqlite:///path/to/file or redis://host:port")
 
 
 def _sqlite_store(database: Path, keys: KeyRing | None, options: StoreOptions) -> SealedStore:

@@ -28,7 +28,8 @@ class UrlParts(NamedTuple):
     @property
     def place(self) -> str:
         """The URL without what identifies its reader: fit to be shown."""
-        return f"{self.scheme}://{self.hosts}{self.path}"
+        relative = not self.authority and not self.path.startswith("/")
+        return f"{self.scheme}:{'' if relative else '//'}{self.hosts}{self.path}"
 
     @property
     def credential(self) -> str:

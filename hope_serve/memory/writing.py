@@ -18,6 +18,7 @@ from hope_serve.memory.codec import Codec
 from hope_serve.memory.manifest import Manifest, encode_manifest
 from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.owners import Owners, offload
+from hope_serve.memory.promise import Promise
 from hope_serve.memory.provenance import About, seal_about
 from hope_serve.memory.quotas import QuotaKeeper
 from hope_serve.memory.reading import Opened, Reader, check_fingerprint, head_of
@@ -56,11 +57,14 @@ class Draft:
 class Writer:
     """The write side of a sealed store."""
 
-    def __init__(self, backend: Backend, owners: Owners, reader: Reader, options: StoreOptions) -> None:
+    def __init__(
+        self, backend: Backend, owners: Owners, reader: Reader, options: StoreOptions, promise: Promise
+    ) -> None:
         self._backend = backend
         self._owners = owners
         self._reader = reader
         self._bases = Bases(owners)
+        self._promise = promise
         self._quotas = QuotaKeeper(backend, options.quotas)
         self._options = options
 
@@ -71,6 +75,7 @@ class Writer:
         row = await self._backend.find(binding.index, request)
         if row is None or row.version == 0:
             return None
+        self._promise.require()
         record = await self._owners.record(binding)
         duplicate = _duplicate(await self._owners.codec(binding, record.data_key), request, row)
         if row.digest != hashed(request_digest):
@@ -93,7 +98,7 @@ class Writer:
         )
         about = About(
             base_version=commit.base_version,
-            created_at=self._options.clock(),
+            created_at=self._options.now(),
             kind=commit.kind,
             request_id=commit.request_id,
             source=commit.source,
@@ -141,7 +146,7 @@ class Writer:
             target.about,
             base_version=base.version,
             content_of=target.version,
-            created_at=self._options.clock(),
+            created_at=self._options.now(),
             kind="rollback",
             request_id=request_id,
         )
@@ -154,7 +159,12 @@ class Writer:
         return await self._bases.at(owner, version)
 
     async def write(self, draft: Draft) -> CommitOutcome:
-        """Seal a draft's rows and let the backend write it, once."""
+        """Seal a draft's rows and let the backend write it, once.
+
+        Raises:
+            Unavailable: also when it was written, and the store meanwhile ceased to keep its promise.
+        """
+        self._promise.require()
         base, codec = draft.base, draft.base.codec
         version = draft.version
         request = self._owners.index.request(codec.binding, draft.about.request_id)
@@ -188,9 +198,11 @@ class Writer:
         if outcome.verdict is Verdict.OK:
             self._bases.remember(base.followed_by(draft.manifest, mark=mark, oldest_kept=oldest_kept))
             await self._put_on_record(draft, request)
+            self._promise.require()
             size = len(write.manifest) + sum(len(chunk) for chunk in write.chunks)
             return Committed(version=version, mark=mark, state_digest=about.state_digest, bytes_written=size)
         self._bases.forget(place.index)
+        self._promise.require()
         return _settle(draft, request, outcome)
 
     async def _put_on_record(self, draft: Draft, request: str) -> None:

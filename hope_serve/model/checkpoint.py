@@ -6,21 +6,26 @@ config.json, model.safetensors, tokenizer.json, SHA256SUMS over the three, and R
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from hope_serve.model.config import HopeConfig
 from hope_serve.model.hope import HopeModel
+from hope_serve.model.weights import WeightsError, check_weights, read_weights, stored_dtype
+from hope_serve.tokenizer import Tokenizer, TokenizerError
 
 CONFIG, WEIGHTS, TOKENIZER, SUMS, CARD = "config.json", "model.safetensors", "tokenizer.json", "SHA256SUMS", "README.md"
 _SUMMED = (CONFIG, WEIGHTS, TOKENIZER)
-_DTYPE_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_SUM_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+MAX_SMALL_BYTES = 2**20
+"""Of config.json and SHA256SUMS."""
 
 
 class CheckpointError(ValueError):
@@ -44,8 +49,10 @@ def load_checkpoint(folder: Path, *, device: str = "cpu") -> Checkpoint:
         CheckpointError: a file is missing or altered, or a tensor is not what the config says.
     """
     sums = _checked_sums(folder)
-    config = read_config(folder / CONFIG)
-    tensors = _read_tensors(folder / WEIGHTS, config)
+    config = _read_config(folder / CONFIG)
+    _check_tokenizer(folder / TOKENIZER, config)
+    with _as_checkpoint_errors():
+        tensors = read_weights(folder / WEIGHTS, config)
     with torch.device("meta"):
         model = HopeModel(config)
     model.load_state_dict(tensors, assign=True)
@@ -61,7 +68,7 @@ def save_checkpoint(folder: Path, model: HopeModel, *, tokenizer: bytes, card: s
     """Write a checkpoint and return its fingerprint."""
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
-    state = {name: t.detach().to("cpu", _dtype_of(t, config)).contiguous() for name, t in model.state_dict().items()}
+    state = {name: t.detach().to("cpu", stored_dtype(t, config)).contiguous() for name, t in model.state_dict().items()}
     save_file(state, folder / WEIGHTS)
     (folder / CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
     (folder / TOKENIZER).write_bytes(tokenizer)
@@ -71,24 +78,53 @@ def save_checkpoint(folder: Path, model: HopeModel, *, tokenizer: bytes, card: s
     return _fingerprint(sums)
 
 
-def read_config(path: Path) -> HopeConfig:
-    """Parse ``config.json``.
+def planned_config(folder: Path) -> HopeConfig:
+    """The config, once the header of the weights has agreed with it; no weight is read and no sum is checked.
 
     Raises:
-        CheckpointError: not JSON, an unknown key, or a value the model does not allow.
+        CheckpointError: a file is missing, or names, shapes and dtypes of the weights are not those of the config.
     """
+    _require(folder, (CONFIG, WEIGHTS))
+    config = _read_config(folder / CONFIG)
+    with _as_checkpoint_errors():
+        check_weights(folder / WEIGHTS, config)
+    return config
+
+
+def _read_config(path: Path) -> HopeConfig:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=HopeConfig)
-    except (msgspec.DecodeError, ValueError) as error:
+        return msgspec.json.decode(_small(path), type=HopeConfig)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path.name}: {error}") from error
 
 
-def _checked_sums(folder: Path) -> dict[str, str]:
-    for name in (*_SUMMED, SUMS):
+def _check_tokenizer(path: Path, config: HopeConfig) -> None:
+    with _as_checkpoint_errors():
+        size = Tokenizer.load(path).vocab_size
+    if size > config.vocab_size:
+        raise CheckpointError(
+            f"{TOKENIZER} has ids up to {size - 1}, and vocab_size in {CONFIG} is {config.vocab_size}: the model knows "
+            "no such tokens; put the model's own tokenizer there"
+        )
+
+
+@contextmanager
+def _as_checkpoint_errors() -> Iterator[None]:
+    try:
+        yield
+    except (WeightsError, TokenizerError) as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _require(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} has no {name}; a checkpoint folder holds {', '.join((*_SUMMED, SUMS))}")
-    lines = (folder / SUMS).read_text(errors="replace").splitlines()
-    stated = {name: value for value, _, name in (line.partition("  ") for line in lines)}
+
+
+def _checked_sums(folder: Path) -> dict[str, str]:
+    _require(folder, (*_SUMMED, SUMS))
+    stated = _read_sums(folder / SUMS)
     actual = {name: _sha256(folder / name) for name in _SUMMED}
     for name, value in actual.items():
         if stated.get(name) != value:
@@ -99,43 +135,27 @@ def _checked_sums(folder: Path) -> dict[str, str]:
     return actual
 
 
-def _read_tensors(path: Path, config: HopeConfig) -> dict[str, Tensor]:
-    """Every tensor as float32, after all names, dtypes and shapes agreed with the config."""
-    with torch.device("meta"):
-        expected = HopeModel(config).state_dict()
+def _read_sums(path: Path) -> dict[str, str]:
+    """As sha256sum writes them."""
+    stated: dict[str, str] = {}
+    for number, line in enumerate(_small(path).decode(errors="replace").splitlines(), 1):
+        found = _SUM_LINE.fullmatch(line)
+        if found is None or found[2] in stated:
+            problem = "no sum and name, as sha256sum writes them" if found is None else f"a second sum of {found[2]}"
+            raise CheckpointError(f"{SUMS}: line {number} is {line[:100]!r}, {problem}; fetch the checkpoint again")
+        stated[found[2]] = found[1]
+    return stated
+
+
+def _small(path: Path) -> bytes:
     try:
-        with safe_open(path, framework="pt") as file:
-            _check_header(file, expected, config)
-            tensors = {name: file.get_tensor(name).float() for name in expected}
-    except SafetensorError as error:
-        raise CheckpointError(f"{path.name} is not a safetensors file ({error}); other formats are not read") from error
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path.name}: tensor {name} holds NaN or infinity; train or fetch it again")
-    return tensors
-
-
-def _check_header(file: safe_open, expected: dict[str, Tensor], config: HopeConfig) -> None:
-    names = set(file.keys())  # type: ignore[no-untyped-call]
-    for problem, odd in (("lacks", expected.keys() - names), ("has the unknown", names - expected.keys())):
-        if odd:
-            raise CheckpointError(f"{WEIGHTS} {problem} tensor {min(odd)}, going by {CONFIG}")
-    for name, tensor in expected.items():
-        piece = file.get_slice(name)  # type: ignore[no-untyped-call]
-        shape, dtype = list(piece.get_shape()), piece.get_dtype()
-        if shape != list(tensor.shape):
-            raise CheckpointError(f"{WEIGHTS}: tensor {name} has shape {shape}; {CONFIG} makes it {list(tensor.shape)}")
-        wanted = _DTYPE_NAMES[str(_dtype_of(tensor, config)).removeprefix("torch.")]
-        if dtype != wanted:
-            raise CheckpointError(f"{WEIGHTS}: tensor {name} has dtype {dtype}; {CONFIG} makes it {wanted}")
-
-
-def _dtype_of(tensor: Tensor, config: HopeConfig) -> torch.dtype:
-    """Vectors (norms, rates, decays) are few and sensitive: always float32."""
-    if tensor.dim() < 2:
-        return torch.float32
-    dtype: torch.dtype = getattr(torch, config.dtype)
-    return dtype
+        with path.open("rb") as file:
+            content = file.read(MAX_SMALL_BYTES + 1)
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_SMALL_BYTES:
+        raise CheckpointError(f"{path.name} is larger than {MAX_SMALL_BYTES} bytes: it is no such file")
+    return content
 
 
 def _fingerprint(sums: dict[str, str]) -> str:
@@ -143,5 +163,8 @@ def _fingerprint(sums: dict[str, str]) -> str:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {error.strerror}") from error

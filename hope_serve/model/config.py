@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Literal
 
@@ -11,6 +12,11 @@ from hope_kernels.layout import TitansRule
 from hope_serve.optim import OPTIMIZERS
 
 SCHEMA_VERSION = 1
+MAX_SIZE = 2**24
+"""Of a vocabulary, a width, a rank: the product of two, in bytes, is still a number that every count can hold."""
+MAX_CHUNK_SIZE = 2**16
+"""Of Titans memories: every slot keeps a ring of so many rows."""
+MAX_LAYERS, MAX_LEVELS, MAX_NAME = 1024, 64, 128
 
 
 class TitansConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,7 +34,10 @@ class TitansConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     alpha_min: float = 0.5
 
     def __post_init__(self) -> None:
-        _at_least("titans.num_heads", self.num_heads, 1)
+        _within("titans.num_heads", self.num_heads, 1, MAX_SIZE)
+        _within("titans.mlp_hidden_size", self.mlp_hidden_size, 0, MAX_SIZE)
+        _within("titans.chunk_size", self.chunk_size, 1, MAX_CHUNK_SIZE)
+        _within("titans.memory_chunk_size", self.memory_chunk_size, 0, MAX_CHUNK_SIZE)
         if (self.memory == "mlp") != (self.mlp_hidden_size > 0):
             raise ValueError(
                 f"titans.mlp_hidden_size is {self.mlp_hidden_size} with titans.memory {self.memory!r}; "
@@ -66,8 +75,9 @@ class LevelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decay: float = 0.995
 
     def __post_init__(self) -> None:
-        _at_least("levels.hidden_size", self.hidden_size, 1)
-        _at_least("levels.chunk_size", self.chunk_size, 0)
+        _within("levels.hidden_size", self.hidden_size, 1, MAX_SIZE)
+        _within("levels.chunk_size", self.chunk_size, 0, MAX_SIZE)
+        _within("levels.rank", self.rank, 0, MAX_SIZE)
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"levels.optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
         if not 0 <= self.momentum < 1:
@@ -77,7 +87,7 @@ class LevelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError(
                 f"levels.rank is {self.rank}; it must be positive for an online subspace level and 0 for any other"
             )
-        if not self.learning_rate > 0 or not 0 < self.decay < 1:
+        if not 0 < self.learning_rate < math.inf or not 0 < self.decay < 1:
             raise ValueError(
                 f"levels.learning_rate {self.learning_rate} must be positive and levels.decay {self.decay} in (0, 1)"
             )
@@ -111,12 +121,17 @@ class HopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if self.schema != SCHEMA_VERSION:
             raise ValueError(f"schema is {self.schema}; this release reads {SCHEMA_VERSION}")
-        for field in ("vocab_size", "hidden_size", "num_layers"):
-            _at_least(field, getattr(self, field), 1)
+        _within("vocab_size", self.vocab_size, 1, MAX_SIZE)
+        _within("hidden_size", self.hidden_size, 1, MAX_SIZE)
+        _within("num_layers", self.num_layers, 1, MAX_LAYERS)
+        _within("levels (count)", len(self.levels), 1, MAX_LEVELS)
+        _within("name (characters)", len(self.name), 1, MAX_NAME)
+        if not self.name.isprintable():
+            raise ValueError(f"name is {self.name!r}; use printable characters")
+        if not 0 < self.norm_eps <= 1:
+            raise ValueError(f"norm_eps is {self.norm_eps}; it must lie in (0, 1]")
         if self.hidden_size % self.titans.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.titans.num_heads}")
-        if not self.levels:
-            raise ValueError("levels is empty; a block has at least one")
         online = [level.chunk_size for level in self.levels if level.online]
         for fast, slow in pairwise(online):
             if slow % fast:
@@ -133,6 +148,7 @@ class HopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return tuple(i for i, level in enumerate(self.levels) if level.online)
 
 
-def _at_least(field: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{field} is {value}; it must be at least {least}")
+def _within(field: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        limit = f"at least {least}" if value < least else f"at most {most}"
+        raise ValueError(f"{field} is {value}; it must be {limit}")

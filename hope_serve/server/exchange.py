@@ -6,8 +6,9 @@ from itertools import takewhile
 from typing import Self
 
 from hope_serve.api import AdaptOptions, AdaptRequest, Delta, Ended, GenerateEvent, Learn, Message, Source
+from hope_serve.identity import Scope
 from hope_serve.server.learner import Learner
-from hope_serve.server.owners import owner_of
+from hope_serve.server.owners import current_caller, owner_of
 from hope_serve.server.prompts import Ids, Prompts, payload_digest
 from hope_serve.server.workers import Workers
 from hope_serve.wire.calls import GenerateCall
@@ -31,15 +32,14 @@ class Exchange:
         self._holds_place = False
 
     async def __aenter__(self) -> Self:
-        """Raises InvalidRequest for turns too long to learn, Exhausted when the learner has no room."""
+        """Raises InvalidRequest for turns too long to learn, Exhausted when there is no room, PermissionDenied."""
         if self._call.learn is not None:
+            current_caller().require(Scope.ADAPT)
             whole = self._call.learn is Learn.WHOLE_EXCHANGE
             reserved = self._call.sampling.max_tokens + 2 if whole else 0  # the answer, opened and closed
             turns = _last_turns(self._call)
-            self._tokens = await self._workers.run(
-                _size(turns), lambda: self._prompts.lesson(turns, reserved=reserved)
-            )
-            self._learner.reserve()
+            self._tokens = await self._workers.run(_size(turns), lambda: self._prompts.lesson(turns, reserved=reserved))
+            self._learner.reserve(self._call.user_id)
             self._holds_place = True
         return self
 

@@ -1,4 +1,4 @@
-"""What happens around every call of ours: admission, one mapping of errors, measurement, patience with slow readers."""
+"""What happens around every call of ours: who calls, admission, one mapping of errors, measurement, slow readers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from google.protobuf.message import Message as Pb
 from hope_serve.errors import Exhausted, HopeError, InvalidRequest
 from hope_serve.metrics import Metrics
 from hope_serve.server.admission import Admission
+from hope_serve.server.door import Door
 from hope_serve.server.logs import logging_call, note_request
 from hope_serve.server.measure import measure_call, measure_rejection
 from hope_serve.server.tracing import Tracing
@@ -54,6 +55,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(
         self,
+        door: Door,
         admission: Admission,
         metrics: Metrics,
         workers: Workers,
@@ -61,6 +63,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         *,
         write_timeout_seconds: float,
     ) -> None:
+        self._door = door
         self._admission = admission
         self._metrics = metrics
         self._workers = workers
@@ -81,7 +84,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             async def stream(raw: bytes, context: Context) -> None:
                 call = Call(path=path, context=context)
-                await self._guard(call, lambda: self._write_all(handler, raw, call))
+                await self._guard(call, lambda: self._write_all(handler, raw, call), len(raw))
 
             return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
 
@@ -96,22 +99,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def unary(raw: bytes, context: Context) -> Pb | None:
             call = Call(path=path, context=context)
-            await self._guard(call, lambda: self._answer(handler, raw, call))
+            await self._guard(call, lambda: self._answer(handler, raw, call), len(raw))
             return call.last_reply
 
         return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
 
-    async def _guard(self, call: Call, work: Callable[[], Awaitable[None]]) -> None:
+    async def _guard(self, call: Call, work: Callable[[], Awaitable[None]], num_bytes: int = 0) -> None:
         metadata = tuple(call.context.invocation_metadata() or ())
         with logging_call(call.method, call.correlation_id), self._tracing.serving(call.path, metadata) as traced:
             try:
-                await self._judge(call, work)
+                await self._judge(call, work, num_bytes)
             finally:
                 traced.end(call.code.name, call.code.value[0], call.last_reply)
 
-    async def _judge(self, call: Call, work: Callable[[], Awaitable[None]]) -> None:
+    async def _judge(self, call: Call, work: Callable[[], Awaitable[None]], num_bytes: int = 0) -> None:
         try:
-            with self._admission.enter():
+            await self._door.enter(call.method, call.context)
+            with self._admission.enter(num_bytes):
                 await work()
         except HopeError as error:
             measure_rejection(self._metrics, error)

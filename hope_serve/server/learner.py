@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from hope_serve.api import AdaptRequest
 from hope_serve.errors import Exhausted, HopeError, Unavailable
+from hope_serve.server.allowances import Allowances
+from hope_serve.server.owners import current_caller
+from hope_serve.server.rationed import lesson_demand
 
 if TYPE_CHECKING:
     from hope_serve.service import Service
@@ -21,8 +24,9 @@ log = logging.getLogger(__name__)
 class Learner:
     """Runs adaptations that no caller waits for. Their outcome shows in ListVersions, the log and the metrics."""
 
-    def __init__(self, service: Service, *, limit: int) -> None:
+    def __init__(self, service: Service, allowances: Allowances, *, limit: int) -> None:
         self._service = service
+        self._allowances = allowances
         self._limit = limit
         self._reserved = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -32,12 +36,13 @@ class Learner:
         """Places taken, as a share of ``limit``."""
         return (self._reserved + len(self._tasks)) / self._limit
 
-    def reserve(self) -> None:
+    def reserve(self, user: str) -> None:
         """Keep a place, before the answer is begun, for what ``start`` or ``release`` will end.
 
         Raises:
-            Exhausted: ``limit`` adaptations are waiting already.
+            Exhausted: ``limit`` adaptations are waiting already, or the caller's allowance for learning is used up.
         """
+        self._allowances.check_learning(current_caller(), user)
         if self._reserved + len(self._tasks) >= self._limit:
             raise Exhausted(
                 f"{self._limit} exchanges wait to be learned, as many as max_background_learning allows; "
@@ -69,9 +74,11 @@ class Learner:
 
     async def _learn(self, request: AdaptRequest) -> None:
         """Adapt; the request id makes every repetition safe."""
+        caller, demand = current_caller(), lesson_demand(request)  # the caller's task began this one
         for attempt in range(MAX_ATTEMPTS):
             try:
-                await self._service.adapt(request)
+                with self._allowances.entered(caller, request.owner.user, demand, checked=False):
+                    await self._service.adapt(request)
             except (Exhausted, Unavailable) as error:
                 if attempt == MAX_ATTEMPTS - 1:
                     raise

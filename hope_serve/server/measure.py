@@ -18,6 +18,9 @@ REJECTIONS = MappingProxyType(
         "LEARNING_BACKLOG": "learning_backlog",
         "DEADLINE_TOO_SHORT": "deadline",
         "DRAINING": "draining",
+        "TENANT_LIMITS": "tenant_limits",
+        "USER_LIMITS": "user_limits",
+        "KEY_LIMITS": "key_limits",
     }
 )
 """The label of hope_admission_rejected_total for an error's reason; other errors are not refusals of admission."""

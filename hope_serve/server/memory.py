@@ -22,10 +22,11 @@ from hope_serve.api import (
     check_range,
 )
 from hope_serve.errors import InvalidRequest, within
+from hope_serve.identity import Scope
 from hope_serve.pb.hope.v1 import memory_pb2
 from hope_serve.pb.hope.v1.memory_pb2_grpc import MemoryServiceServicer
 from hope_serve.server.deadline import deadline_of
-from hope_serve.server.owners import DEFAULT_TENANT, owner_of
+from hope_serve.server.owners import current_caller, owner_of
 from hope_serve.server.page_token import read_page_token, write_page_token
 from hope_serve.server.prompts import Prompts
 from hope_serve.server.workers import Workers
@@ -60,11 +61,12 @@ class MemoryService(MemoryServiceServicer):
         self, request: memory_pb2.ListMemoriesRequest, _context: Context
     ) -> memory_pb2.ListMemoriesResponse:
         """Lists the memories of the caller's tenant."""
+        tenant = current_caller().whole_tenant()
         size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE_SIZE
         check_range("page_size", size, 1, MAX_PAGE_SIZE)
-        cursor = read_page_token(request.page_token)
-        lines, cursor = await self._memories.list_owners(DEFAULT_TENANT, page_size=size, page_token=cursor)
-        return memory.write_page(lines, write_page_token(cursor))
+        cursor = read_page_token(request.page_token, tenant)
+        lines, cursor = await self._memories.list_owners(tenant, page_size=size, page_token=cursor)
+        return memory.write_page(lines, write_page_token(cursor, tenant))
 
     async def ListVersions(
         self, request: memory_pb2.ListVersionsRequest, _context: Context
@@ -118,6 +120,8 @@ class MemoryService(MemoryServiceServicer):
     ) -> AsyncIterator[memory_pb2.ExportMemoryResponse]:
         """Sends one version of a memory as a sealed file, piece by piece."""
         passphrase = _passphrase(request)
+        if passphrase is None:
+            current_caller().require(Scope.ADMIN)  # whoever has the file can read it
         pieces = self._service.copies.export(
             owner_of(request.user_id), version=_optional(request, "version"), passphrase=passphrase
         )

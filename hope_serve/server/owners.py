@@ -1,15 +1,24 @@
-"""Who calls: the tenant of a call and the owner of a memory. Every caller is of one tenant until credentials exist."""
+"""Who calls: the caller of the call under way, and the owners of the memories it names."""
 
 from __future__ import annotations
 
-from hope_serve.api import Owner
+from contextvars import ContextVar
 
-DEFAULT_TENANT = "default"
+from hope_serve.api import Owner
+from hope_serve.identity import Caller
+
+CALLER: ContextVar[Caller] = ContextVar("caller")
+"""Set by the door before a handler runs. Every call has a task, and with it a context, of its own."""
+
+
+def current_caller() -> Caller:
+    """Who makes the call under way."""
+    return CALLER.get()
 
 
 def owner_of(user_id: str) -> Owner:
-    """The owner that ``user_id`` names. Raises InvalidRequest, also for an empty one."""
-    return Owner(tenant=DEFAULT_TENANT, user=user_id)
+    """The owner that ``user_id`` names in the caller's tenant. Raises InvalidRequest, also for an empty one."""
+    return current_caller().owner(user_id)
 
 
 def reader_of(user_id: str) -> Owner | None:

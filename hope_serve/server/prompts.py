@@ -51,8 +51,11 @@ class Prompts:
         return self._encode(content, self.tokenizer.encode, reply=True)
 
     def text(self, ids: Ids) -> str:
-        """The text of ids."""
+        """The text of ids; refuses those that stand for no token, which a model's vocabulary may have."""
         self._check_ids("token_ids", ids)
+        for i, token in enumerate(ids):
+            if not self.tokenizer.has(token):
+                raise InvalidRequest(f"token_ids[{i}]", f"{token} is no token of the tokenizer", reason="UNKNOWN_TOKEN")
         return self.tokenizer.decode(ids)
 
     def check_sampling(self, sampling: SamplingParams) -> None:

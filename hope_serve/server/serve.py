@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import logging
 import os
 import platform
@@ -15,13 +17,17 @@ import torch
 import uvloop
 
 import hope_serve
-from hope_serve.config import Config, ConfigError, memory_key_secret, parse_address
+from hope_serve.config import Config, ConfigError, memory_key_secret
 from hope_serve.engine import NativeEngine, native_codec
 from hope_serve.memory.url_parts import split_url
-from hope_serve.metrics import Metrics, MetricsServer
+from hope_serve.metrics import Metrics
+from hope_serve.metrics_server import MetricsServer
 from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
+from hope_serve.server.guard import Guard
+from hope_serve.server.listening import free_endpoints
 from hope_serve.server.logs import configure_logs
 from hope_serve.server.measured_store import measured
+from hope_serve.server.promises import promises_watched
 from hope_serve.server.saturation import saturation
 from hope_serve.server.server import HopeServer
 from hope_serve.server.stores import opened_store
@@ -34,7 +40,8 @@ log = logging.getLogger(__name__)
 
 QUICK_EXIT_CODE = 130
 FAILURE_EXIT_CODE = 70
-WATCH_SECONDS = 0.25
+M_ARENA_MAX = -8
+"""mallopt's name for the number of heaps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +76,22 @@ def run(config: Config, announce: Callable[[Running], None]) -> None:
     Raises:
         ConfigError, CheckpointError, HopeError: it cannot start; the message names the remedy.
     """
+    _share_heaps()
     configure_logs(config.server)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, announce))
 
 
+def _share_heaps() -> None:
+    """Let threads share two heaps where glibc would give each its own, which keeps for itself what was freed in it."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").mallopt(M_ARENA_MAX, 2)
+
+
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Running]:
     """A server, from checkpoint to ports; leaving closes everything, in the opposite order."""
+    guard = await asyncio.to_thread(Guard.load, config)
     device = _device(config.model.device)
     checkpoint = await asyncio.to_thread(load_checkpoint, config.model.checkpoint)
     metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config, device))
@@ -90,13 +105,18 @@ async def running(config: Config) -> AsyncIterator[Running]:
         service = Service(engine, codec, tokenizer, store, config.engine, metrics)
         closing.push_async_callback(service.close)
         await service.start()
-        metrics_server = _metrics_server(config.server.metrics_listen, metrics)
+        metrics_server = await _metrics_server(config.server.metrics_listen, metrics, guard)
         closing.push_async_callback(asyncio.to_thread, metrics_server.close)
-        server = HopeServer(config.server, service, tokenizer, metrics, tracing)
+        server = HopeServer(config.server, service, tokenizer, metrics, guard, tracing)
         metrics.saturation().set_function(lambda: saturation(metrics, config.engine, lessons=server.learning_share))
         closing.push_async_callback(server.close)
         port = await server.start(store)
         await closing.enter_async_context(upkeep_job(sealed.upkeep, config.memory))
+        await closing.enter_async_context(promises_watched(sealed, metrics, config.memory.check_seconds))
+        await closing.enter_async_context(guard.following(config.identity.reload_seconds))
+        # What is here now stays: a collection that looked through all of it would hold everybody up for half a second.
+        gc.freeze()
+        closing.callback(gc.unfreeze)
         yield Running(server=server, service=service, port=port, metrics_port=metrics_server.port)
 
 
@@ -122,8 +142,7 @@ async def _serve(config: Config, announce: Callable[[Running], None]) -> None:
 
 async def _end_with(server: Running) -> None:
     """End the process when the engine has failed: a new one can serve, this one cannot."""
-    while server.service.failure is None:
-        await asyncio.sleep(WATCH_SECONDS)
+    await server.service.ended()
     log.critical("the engine has failed; the process ends with exit code %d", FAILURE_EXIT_CODE)
     await server.server.close()  # calls under way are told, and health checks fail
     # Not in order: a lost device may never let go of its memory. Commits are atomic, so nothing acknowledged is lost.
@@ -135,9 +154,10 @@ def _tracing(config: Config, checkpoint: Checkpoint) -> AbstractAsyncContextMana
     return opened_tracing(config.tracing, release=hope_serve.__version__, model=checkpoint.config.name, store=place)
 
 
-def _metrics_server(listen: str, metrics: Metrics) -> MetricsServer:
+async def _metrics_server(listen: str, metrics: Metrics, guard: Guard) -> MetricsServer:
+    endpoint = (await free_endpoints(listen, "server.metrics_listen"))[0]
     try:
-        return MetricsServer(metrics, *parse_address(listen, "server.metrics_listen"))
+        return MetricsServer(metrics.registry, endpoint.host, endpoint.port, guard.metrics_tls)
     except OSError as error:
         raise ConfigError(
             f"server.metrics_listen {listen} cannot be bound ({error.strerror}); choose another port, or port 0"

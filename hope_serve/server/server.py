@@ -16,10 +16,13 @@ from hope_serve.pb.hope.v1.inference_pb2_grpc import add_InferenceServiceService
 from hope_serve.pb.hope.v1.memory_pb2_grpc import add_MemoryServiceServicer_to_server
 from hope_serve.server.adaptation import AdaptationService
 from hope_serve.server.admission import Admission
+from hope_serve.server.door import Door
+from hope_serve.server.guard import Guard
 from hope_serve.server.health import Health
 from hope_serve.server.inference import InferenceService
 from hope_serve.server.interceptor import CallInterceptor
 from hope_serve.server.learner import Learner
+from hope_serve.server.listening import free_endpoints
 from hope_serve.server.memory import MemoryService
 from hope_serve.server.prompts import Prompts
 from hope_serve.server.reflection import enable_reflection
@@ -36,6 +39,8 @@ SERVICES = tuple(
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 
+MAX_MESSAGES_UNDER_WAY = 8
+"""Messages of the largest size that may be under way; of smaller ones accordingly more."""
 CLOSE_SECONDS = 0.5
 """For what is still open after the drain: watchers of our health, and calls that overran it."""
 
@@ -44,41 +49,48 @@ class HopeServer:
     """Everything between the port and the engine. The engine, the store and their order of closing are the caller's."""
 
     def __init__(
-        self, config: ServerConfig, service: Service, tokenizer: Tokenizer, metrics: Metrics, tracing: Tracing
+        self,
+        config: ServerConfig,
+        service: Service,
+        tokenizer: Tokenizer,
+        metrics: Metrics,
+        guard: Guard,
+        tracing: Tracing,
     ) -> None:
         self._config = config
+        self._guard = guard
         self._service = service
         self._pulse: asyncio.Task[None] | None = None
-        self._admission = Admission(config.max_concurrent_calls)
-        self._learner = Learner(service, limit=config.max_background_learning)
+        self._admission = Admission(config.max_concurrent_calls, MAX_MESSAGES_UNDER_WAY * config.max_message_bytes)
+        self._learner = Learner(service, guard.allowances, limit=config.max_background_learning)
         self._workers = Workers()
+        door = Door(guard.authenticator)
         interceptor = CallInterceptor(
-            self._admission, metrics, self._workers, tracing, write_timeout_seconds=config.write_timeout_seconds
+            door,
+            self._admission,
+            metrics,
+            self._workers,
+            tracing,
+            write_timeout_seconds=config.write_timeout_seconds,
         )
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
-        prompts = Prompts(tokenizer, service.info)
-        add_InferenceServiceServicer_to_server(
-            InferenceService(service, prompts, self._learner, self._workers), self._server
-        )
-        add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, self._workers), self._server)
-        add_MemoryServiceServicer_to_server(MemoryService(service, prompts, self._workers), self._server)
+        prompts, workers = Prompts(tokenizer, service.info), self._workers
+        service = guard.rationed(service)
+        add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner, workers), self._server)
+        add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, workers), self._server)
+        add_MemoryServiceServicer_to_server(MemoryService(service, prompts, workers), self._server)
         self._health = Health(service, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
         self._health.join(self._server)
-        if config.reflection:
+        if guard.open if config.reflection is None else config.reflection:
             enable_reflection((*SERVICES, "grpc.health.v1.Health"), self._server)
 
     async def start(self, store: MemoryStore) -> int:
         """Listen, and return the port.
 
         Raises:
-            ConfigError: the address cannot be had.
+            ConfigError: the address cannot be had, or only a part of what its name stands for.
         """
-        try:
-            port = self._server.add_insecure_port(self._config.listen)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"server.listen {self._config.listen} cannot be bound; stop what listens there or choose another port"
-            ) from error
+        port = await self._bind()
         await self._health.refresh()
         await self._server.start()
         self._pulse = asyncio.get_running_loop().create_task(self._health.pulse(store), name="health")
@@ -88,6 +100,15 @@ class HopeServer:
     def learning_share(self) -> float:
         """Exchanges that wait to be learned, as a share of how many may."""
         return self._learner.share
+
+    async def _bind(self) -> int:
+        endpoints = await free_endpoints(self._config.listen, "server.listen")
+        try:
+            return max([self._guard.add_port(self._server, str(endpoint)) for endpoint in endpoints])
+        except RuntimeError as error:  # taken between our look and now
+            raise ConfigError(
+                f"server.listen {self._config.listen} cannot be bound; stop what listens there or choose another port"
+            ) from error
 
     async def refresh_health(self) -> None:
         """Make the answers to health checks true now."""
@@ -121,5 +142,6 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", keepalive),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", min(keepalive, 10_000)),
+        # A client that asks too often whether we are there is answered; hanging up would cost its calls and our time.
+        ("grpc.http2.max_ping_strikes", 0),
     ]

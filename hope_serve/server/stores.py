@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
 from urllib.parse import parse_qs
 
 from hope_serve.api import Durability
-from hope_serve.config import ConfigError, MemoryConfig
+from hope_serve.config import ConfigError, MemoryConfig, expanded
 from hope_serve.memory.audit import AuditFile, AuditLog, NoAudit
 from hope_serve.memory.key_file import load_key_file, parse_key_secret
 from hope_serve.memory.keys import KeyRing
@@ -79,7 +78,7 @@ def _keys(config: MemoryConfig, secret: str) -> KeyRing | None:
     if secret:
         return parse_key_secret(secret)
     if config.key_file:
-        return load_key_file(Path(config.key_file).expanduser())
+        return load_key_file(expanded(config.key_file))
     return _key_service(config.key_service) if config.key_service else None
 
 
@@ -98,7 +97,7 @@ def _audit_log(path: str, closing: ExitStack) -> AuditLog:
     if not path:
         return NoAudit()
     try:
-        log = AuditFile(Path(path).expanduser())
+        log = AuditFile(expanded(path))
     except OSError as error:
         raise ConfigError(f"memory.audit_log {path} cannot be written ({error.strerror}); choose another") from error
     closing.callback(log.close)

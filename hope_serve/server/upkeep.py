@@ -10,7 +10,12 @@ from contextlib import asynccontextmanager
 
 from hope_serve.config import MemoryConfig
 from hope_serve.errors import HopeError
+from hope_serve.memory.expiry import Terms
 from hope_serve.memory.upkeep import Upkeep
+
+MISSED_PASSES = 4
+MIN_GAP_SECONDS = 60.0
+"""With a longer gap between two looks, the graces of all quarantines begin anew."""
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +38,13 @@ async def keep_up(upkeep: Upkeep, config: MemoryConfig) -> str:
     """Do it once; what was done, in words."""
     done = []
     if config.max_idle_seconds:
-        expired = await upkeep.expire(idle_seconds=config.max_idle_seconds)
-        done.append(f"{expired.changed} of {expired.seen} memories were idle and are erased")
+        expired = await upkeep.expire(_terms(config))
+        done.append(
+            f"of {expired.seen} memories {expired.erased} were idle and are erased, "
+            f"{expired.quarantined} are in quarantine"
+        )
+        if expired.implausible:
+            done.append(f"{expired.implausible} were last changed in the future and are left")
         if expired.damaged:
             done.append(f"{len(expired.damaged)} damaged ones are left: {', '.join(expired.damaged)}")
     if _counts(config):
@@ -50,6 +60,14 @@ async def _again_and_again(upkeep: Upkeep, config: MemoryConfig) -> None:
             log.info("upkeep: %s", await keep_up(upkeep, config))
         except HopeError as error:
             log.warning("upkeep is put off until the next time: %s", error)
+
+
+def _terms(config: MemoryConfig) -> Terms:
+    return Terms(
+        idle_seconds=config.max_idle_seconds,
+        grace_seconds=config.expiry_grace_seconds,
+        max_gap_seconds=max(MISSED_PASSES * config.upkeep_seconds, MIN_GAP_SECONDS),
+    )
 
 
 def _counts(config: MemoryConfig) -> bool:

@@ -5,30 +5,38 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
 
-NUM_THREADS = 2
 INLINE_SIZE = 1024
-"""Bytes, characters or ids up to which work is done at once: that is quicker than handing it over, some 1 ms at most."""
+"""Bytes, characters or ids up to which work is done at once: that is quicker than handing it over, 1 ms at most."""
+LONG_SIZE = 2**16
+"""Longer work is done one at a time: while a text is tokenised it takes some 360 bytes of memory a character."""
+NUM_THREADS = 2
+"""For work of middling size, which long work does not hold up."""
 
 
 class Workers:
-    """A few threads in front of which work waits in line; admission bounds how many calls can wait."""
+    """A few threads in front of which work waits in line; admission bounds what can wait."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="hope-worker")
+        self._middling = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="hope-worker")
+        self._long = ThreadPoolExecutor(1, thread_name_prefix="hope-worker-long")
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
         """What ``work`` returns; ``size`` is what it grows with, in bytes, characters or ids.
 
+        It runs in the caller's context, wherever it runs: the call under way stays known.
         The interpreter changes threads every 5 ms, and long tokenising lets go of it altogether.
         """
         if size <= INLINE_SIZE:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        threads = self._middling if size <= LONG_SIZE else self._long
+        return await asyncio.get_running_loop().run_in_executor(threads, copy_context().run, work)
 
     def close(self) -> None:
         """Begin nothing new; what is under way ends by itself."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._middling, self._long):
+            threads.shutdown(wait=False, cancel_futures=True)

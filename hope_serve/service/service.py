@@ -98,6 +98,10 @@ class Service:
         """What ended the engine before its time; nothing is served any more, and a new process is needed."""
         return self._engine.failure
 
+    async def ended(self) -> None:
+        """Returns when the engine has ended, one way or another."""
+        await self._engine.ended()
+
     def seconds_since_step(self) -> float:
         """Seconds since the engine last came round; it does so while idle, too."""
         return self._engine.seconds_since_step()

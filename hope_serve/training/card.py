@@ -29,4 +29,7 @@ Where the text comes from, and under which licences: hope_serve/training/README.
 | held-out score | value |
 |---|---|
 {table}
+
+Recall is of the generator's own wording. It says nothing of people's own words, of lessons of one fact, or of how often
+an answer is invented where nothing was told.
 """

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import msgspec
 
-from hope_serve.config import Range, Section
 from hope_serve.model.config import HopeConfig
+from hope_serve.section import Range, Section
 
 Share = Annotated[float, Range(0.0, 1.0)]
 Weight = Annotated[float, Range(0.0, 1000.0)]
@@ -94,7 +94,8 @@ class TrainConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
         Raises:
             ValueError: a key is unknown or a value not allowed, or a file that it names is not there.
         """
-        config = msgspec.toml.decode(path.read_bytes(), type=cls, dec_hook=lambda kind, raw: path.parent / kind(raw))
+        text = path.read_text(encoding="utf-8-sig")
+        config = msgspec.toml.decode(text, type=cls, dec_hook=lambda kind, raw: path.parent / kind(raw))
         data = config.data
         for key, file in [
             ("tokenizer", data.tokenizer),

@@ -64,7 +64,7 @@ class Study:
         return Person(user_id=f"study-{self._prefix}-{self._count}", facts=facts or [])
 
     async def teach(self, person: Person, facts: list[Fact]) -> None:
-        """One Adapt with these facts in plain English."""
+        """One Adapt with these facts, in the generator's wording."""
         await self._client.adapt(person.user_id, self._people.monologue(facts))
 
     async def distract(self, person: Person, tokens: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from hope_serve.cli.adapt import _pieces
 from hope_serve.client import HopeClient
+from hope_serve.config import ConfigError
 
 
 @pytest.fixture
@@ -106,3 +107,13 @@ def test_an_option_that_is_not_allowed_is_refused_by_name(hope, target, notes, o
     assert said.code == 2
     for word in words:
         assert word in said.err
+
+
+def test_a_byte_order_mark_is_no_part_of_what_is_learned(tmp_path):
+    plain, marked, bare = tmp_path / "plain", tmp_path / "marked", tmp_path / "bare"
+    plain.write_bytes("Zoë likes tea.\r\n".encode())
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    bare.write_bytes(b"\xef\xbb\xbf")
+    assert [piece.text for piece in _pieces(marked, 99)] == [piece.text for piece in _pieces(plain, 99)]
+    with pytest.raises(ConfigError, match="is empty"):
+        list(_pieces(bare, 99))

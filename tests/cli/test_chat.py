@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from hope_serve.client import HopeClient
+from hope_serve.errors import NotFound
 
 SHORT = ("--max-tokens", "4", "--temperature", "0")
 
@@ -58,6 +59,22 @@ def test_a_conversation_goes_on_where_it_was_left(chat, user):
     assert _answers(whole.out) == _answers(parts.out) + _answers(rest.out)
 
 
+def test_a_line_that_begins_with_a_slash_is_a_command_and_never_learned(chat, target, user):
+    lines = ["/help", "/memroy", " /exit now", "/ memory", "/QUIT", "/memory ", "/quit ", "never said"]
+    said = chat(lines, "--user", user)
+    assert said.code == 0
+    for word in ("/quit    ends", "/memroy is no command", "/exit now is no command", "/QUIT is no command"):
+        assert word in said.out
+    assert said.out.count("NOT_FOUND") == 1, "the memory was shown, and nothing was in it"
+    with HopeClient(target) as client, pytest.raises(NotFound):
+        client.get_memory(user)
+
+
+def test_two_slashes_say_a_text_that_begins_with_one(chat, user):
+    options = ("--user", user, "--no-learn")
+    assert _answers(chat(["//tmp is a folder"], *options).out)
+
+
 def test_nothing_is_learned_when_told_not_to(chat, target, user):
     assert chat(["My dog is called Biscuit."], "--user", user, "--no-learn").code == 0
     assert "NOT_FOUND" in chat(["/memory"], "--user", user).out
@@ -69,8 +86,6 @@ def _answers(out):
 
 def _wait_for(condition):
     import time
-
-    from hope_serve.errors import NotFound
 
     for _ in range(200):
         try:

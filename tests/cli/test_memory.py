@@ -140,6 +140,7 @@ def settings(taught):
 async def test_the_record_of_changes_is_shown_whole_or_of_one_user(hope, settings):
     assert await _aside(hope, "memory", "audit", "--config", settings()) == 3
     assert await _aside(hope, "memory", "audit", "ann", "--config", settings()) == 2
+    assert await _aside(hope, "memory", "audit", "ann", "--tenant", "acme", "--config", settings()) == 0
     assert await _aside(hope, "memory", "audit", "--config", settings(), "--limit", 1) == 1
 
 
@@ -168,9 +169,12 @@ async def test_a_store_is_moved_to_encrypted_keys_and_these_are_rotated(hope, se
 
 async def test_upkeep_does_what_is_configured_and_says_when_that_is_nothing(hope, settings):
     assert "nothing to do" in (await _said(hope, "memory", "upkeep", "--config", settings())).out
-    idle = await _said(hope, "memory", "upkeep", "--config", settings(max_idle_seconds=0.01, max_tenant_users=9))
-    assert "2 of 2 memories were idle" in idle.out
+    limits = {"max_idle_seconds": 0.01, "expiry_grace_seconds": 0.01, "max_tenant_users": 9}
+    idle = await _said(hope, "memory", "upkeep", "--config", settings(**limits))
+    assert "of 2 memories 0 were idle and are erased, 2 are in quarantine" in idle.out
     assert "is counted" in idle.out
+    later = await _said(hope, "memory", "upkeep", "--config", settings(**limits))
+    assert "of 2 memories 2 were idle and are erased, 0 are in quarantine" in later.out
 
 
 async def test_functions_are_installed_and_without_them_a_server_says_how(hope, tmp_path):

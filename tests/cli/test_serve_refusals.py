@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import shutil
 import socket
@@ -17,6 +18,7 @@ from hope_serve.server.serve import running
 
 REFUSED, WRONG = 1, 2
 NOTHING = ""
+SUMMED = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +123,43 @@ def contents(home):
     return {path.relative_to(home).as_posix(): path.read_bytes() for path in files}
 
 
+def rewritten(name, change):
+    def edit(model):
+        tree = json.loads((model / name).read_text())
+        change(tree)
+        (model / name).write_text(json.dumps(tree))
+
+    return edit
+
+
+def add_token(tokenizer):
+    tokenizer["model"]["vocab"]["zqx"] = len(tokenizer["model"]["vocab"])
+
+
+FOREIGN = [
+    ("a tokenizer that is none", rewritten("tokenizer.json", dict.clear), "tokenizer.json: this is no tokenizer file"),
+    ("too many tokens", rewritten("tokenizer.json", add_token), "tokenizer.json has ids up to"),
+    ("ten million layers", rewritten("config.json", lambda c: c.update(num_layers=10**7)), "num_layers is 10000000"),
+    ("too many layers", rewritten("config.json", lambda c: c.update(num_layers=1000)), "num_layers is 1000"),
+]
+
+
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize(("edit", "words"), [pytest.param(*row[1:], id=row[0]) for row in FOREIGN])
+def test_a_checkpoint_from_elsewhere_that_cannot_be_is_one_clear_line(hope, home, command, edit, words):
+    model = home / "model"
+    edit(model)
+    sums = (f"{hashlib.sha256((model / name).read_bytes()).hexdigest()}  {name}\n" for name in SUMMED)
+    (model / "SHA256SUMS").write_text("".join(sums))
+    said = hope(command, "--checkpoint", model, "--memory", f"sqlite://{home}/memory.db")
+    assert said.code == (WRONG if command == "serve" else 1)
+    assert words in " ".join((said.err if command == "serve" else said.out).split())
+    assert "Traceback" not in said.err + said.out
+
+
 CONFIGS = [
     ("[server]\nlisen = 'x:1'", ("server.lisen is unknown", "listen")),
-    ("colour = 1", ("colour is unknown", "engine, memory, model, server")),
+    ("colour = 1", ("colour is unknown", "engine, identity, memory, model, server, ")),
     ("[server]\ndrain_seconds = nan", ("server.drain_seconds is nan", "[0, 86400]")),
     ("[server]\nlog_level = 'loud'", ("server.log_level is 'loud'", "debug")),
     ("[engine]\nmax_slots = 0", ("engine.max_slots is 0", "[1, 65536]")),
@@ -151,6 +187,8 @@ def test_a_configuration_that_is_not_allowed_is_refused_by_file_and_key(serve, t
     [
         ("--listen", "nowhere", ("server.listen", "nowhere", "host:port")),
         ("--listen", "127.0.0.1:99999", ("server.listen", "99999", "65535")),
+        ("--listen", "0.0.0.0:0", ("server.listen is 0.0.0.0:0", "anybody", "tls.certificate", "--insecure")),
+        ("--set", "tls.certificate=a", ("tls.certificate and private_key",)),
         ("--metrics-listen", "127.0.0.1", ("server.metrics_listen", "host:port")),
         ("--metrics-listen", "no.such.host.invalid:1", ("server.metrics_listen", "cannot be bound", "choose")),
         ("--checkpoint", "/nowhere", ("model.checkpoint /nowhere", "has no config.json")),

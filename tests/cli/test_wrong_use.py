@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 
@@ -63,6 +64,28 @@ def test_a_memory_that_is_not_there_is_exit_code_1(hope, target, arguments):
     said = hope(*arguments, "--target", target)
     assert said.code == FAILED
     assert "NOT_FOUND" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("chat",), ("no login name", "--user")),
+        (("serve",), ("no home", "--memory sqlite:///")),
+        (("doctor",), ("no home", "--memory sqlite:///")),
+        (("memory", "upkeep"), ("no home", "--memory sqlite:///")),
+        (("serve", "--memory", "sqlite:///a/b", "--checkpoint", "~/model"), ("model.checkpoint", "no home")),
+        (("serve", "--memory", "sqlite:///tmp/b", "--set", "memory.key_file=~/keys"), ("~ stands", "no home")),
+    ],
+    ids=lambda part: " ".join(part)[:40] if isinstance(part, tuple) else None,
+)
+def test_an_account_without_a_name_and_a_home_is_told_what_to_say(hope, monkeypatch, arguments, words):
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)
+    said = hope(*arguments)
+    assert said.code == WRONG
+    for word in words:
+        assert word in said.err
 
 
 def test_an_erasure_is_asked_for_and_can_be_declined(hope, target, monkeypatch):

@@ -1,4 +1,4 @@
-"""The published failure matrix names tests that exist."""
+"""The published tables of failures and threats name tests that exist."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+TABLES = ("hope_serve/memory/FAILURES.md", "SECURITY.md")
 ROWS = [
     line
-    for line in (ROOT / "hope_serve/memory/FAILURES.md").read_text(encoding="utf-8").splitlines()
-    if line.startswith("| ") and not line.startswith("| fault")
+    for table in TABLES
+    for line in (ROOT / table).read_text(encoding="utf-8").splitlines()
+    if line.startswith("| ") and not line.startswith(("| fault", "| threat"))
 ]
 
 
@@ -20,7 +22,7 @@ def known():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())
-def test_a_row_of_the_matrix_is_shown_by_tests(row, known):
+def test_a_row_of_the_tables_is_shown_by_tests(row, known):
     named = re.findall(r"`(test_\w+)`", row)
     assert named
     assert set(named) <= known

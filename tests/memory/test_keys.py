@@ -22,6 +22,11 @@ def write_keys(tmp_path, text, mode=0o600):
     return path
 
 
+def test_a_key_file_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    text = f'format = 1\n[tenants."*"]\ncurrent = "k1"\nkeys = {{ k1 = "{KEY}" }}\n'
+    assert load_key_file(write_keys(tmp_path, "\ufeff" + text))
+
+
 @pytest.mark.parametrize("encrypts", [True, False])
 def test_a_seal_opens_at_its_own_place_with_its_own_key_only(encrypts):
     sealer = Sealer(new_key(), encrypts=encrypts)

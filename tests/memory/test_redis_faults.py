@@ -1,6 +1,7 @@
 """The failure matrix against a real server: what its troubles may cost, and what they must not."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from support.redis_patience import comes_back, ends_at_once, opened
@@ -10,8 +11,11 @@ from support.store_victims import Victim, check
 
 from hope_serve.api import Durability
 from hope_serve.errors import CorruptMemory, Exhausted, FailedPrecondition, Unavailable
+from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.redis import staging
-from hope_serve.memory.redis.make import install_functions
+from hope_serve.memory.redis.address import parse_address
+from hope_serve.memory.redis.make import install_functions, make_redis_store
+from hope_serve.memory.redis.node import Limits
 from hope_serve.memory.snapshot import Snapshot
 from hope_serve.memory.store import Committed
 from hope_serve.memory.url import make_store
@@ -36,6 +40,31 @@ async def test_redis_killed_and_restarted_loses_nothing_acknowledged(server, sto
     assert [report.version for report in await store.versions(ALICE)] == list(range(1, 16))
 
 
+@pytest.fixture
+async def slow_loader(server):
+    """A server with Alice's memory that takes two seconds or more to read its file again."""
+    async with opened(server.port) as store:
+        await write_versions(store, ALICE, 2)
+    server.command("EVAL", "for i = 1, 20000 do redis.call('SET', 'filler:' .. i, i) end", 0)
+    server.kill()
+    server.settings |= {"key-load-delay": 100}  # in microseconds; it looks for clients after every 1,024 keys
+    return server.start(loading=True)
+
+
+async def test_a_store_is_opened_once_the_server_has_loaded_its_data(slow_loader):
+    assert "loading:1" in slow_loader.command("INFO", "persistence").decode()
+    async with opened(slow_loader.port) as store:
+        assert (await store.load(ALICE, fingerprint=MODEL)).version == 2
+
+
+async def test_a_server_that_does_not_end_loading_is_refused_by_that_name(slow_loader):
+    limits = replace(Limits(), loading_seconds=0.3)
+    store = make_redis_store(parse_address(slow_loader.url), None, StoreOptions(), limits)
+    with pytest.raises(Unavailable, match="still loading its data") as refused:
+        await store.open()
+    assert refused.value.reason == "STORE_LOADING"
+
+
 async def test_redis_paused_ends_every_call_in_its_own_time_and_recovers(server, store):
     await write_versions(store, ALICE, 1)
     server.pause()
@@ -56,6 +85,14 @@ async def test_redis_out_of_memory_refuses_commits_keeps_reads_and_recovers_by_i
     assert (await store.load(ALICE, fingerprint=MODEL)).version == 1
     server.command("CONFIG", "SET", "maxmemory", 0)
     assert isinstance(await store.commit(ALICE, step(1, memory(2))), Committed)
+
+
+async def test_redis_out_of_memory_still_erases(server, store):
+    await write_versions(store, ALICE, 2, make=memory)
+    server.command("CONFIG", "SET", "maxmemory", 1)
+    assert (await store.erase(ALICE)).versions_removed == 2
+    assert not (await store.head(ALICE)).exists
+    assert not await store.delete_session(ALICE, "s")
 
 
 async def test_redis_with_a_full_disk_is_unavailable_and_nothing_acknowledged_is_lost(tmp_path):

@@ -9,7 +9,8 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 from support import store_worker
@@ -21,6 +22,7 @@ from hope_serve.memory.keys import new_key, single_key
 from hope_serve.memory.sqlite import database
 from hope_serve.memory.store import Committed
 from hope_serve.memory.url import make_store
+from hope_serve.memory.url_parts import split_url
 
 
 @pytest.fixture
@@ -247,6 +249,55 @@ async def test_a_copy_of_the_folder_is_a_backup(tmp_path, written):
 def test_a_url_that_names_no_store_is_refused(url):
     with pytest.raises(InvalidRequest, match="memory"):
         make_store(url)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///rel.db", "sqlite:////rel.db"])
+def test_a_file_in_the_root_folder_is_taken_for_a_relative_one_that_went_wrong(url):
+    with pytest.raises(InvalidRequest, match=r"/rel\.db, in the root folder: .*write sqlite:rel\.db"):
+        make_store(url)
+    assert not Path("/rel.db.key").exists()
+
+
+async def test_a_path_without_slashes_is_taken_from_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = make_store("sqlite:sub/rel.db")
+    await store.open()
+    await store.close()
+    assert (tmp_path / "sub" / "rel.db").exists()
+    assert split_url("sqlite:sub/rel.db").place == "sqlite:sub/rel.db"
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """``with read_only(folder)``: the folder is mounted read-only over itself."""
+
+    @contextmanager
+    def mounted(folder):
+        for options in (["--bind", folder, folder], ["-o", "remount,ro,bind", folder]):
+            if subprocess.run(["mount", *options], check=False, capture_output=True).returncode:
+                pytest.skip("may not mount here")
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+    return mounted
+
+
+async def test_a_file_on_a_read_only_mount_is_said_to_be_on_one(written, read_only):
+    with read_only(written.path.parent), pytest.raises(FailedPrecondition, match="mounted read-only") as refused:
+        await written.store()
+    assert "same request id" not in str(refused.value)
+    assert (await (await written.store()).load(ALICE, fingerprint=MODEL)).version == 3
+
+
+async def test_no_file_is_made_on_a_read_only_mount(tmp_path, read_only):
+    (tmp_path / "empty").mkdir()
+    with read_only(tmp_path / "empty"):
+        with pytest.raises(FailedPrecondition, match=r"key file .*Read-only file system.*mounted read-only"):
+            make_store(f"sqlite://{tmp_path}/empty/memories.db")
+        with pytest.raises(InvalidRequest, match=r"cannot be made .Read-only file system"):
+            make_store(f"sqlite://{tmp_path}/empty/sub/memories.db")
 
 
 async def test_a_closed_store_says_so(storage):

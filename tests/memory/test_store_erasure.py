@@ -31,9 +31,7 @@ async def test_erasing_removes_memory_sessions_and_every_trace_of_the_bytes(stor
     )
     await store.commit(ALICE, step(0, learned))
     for name in ("one", "two"):
-        await store.save_session(
-            ALICE, name, StoredSession(turn=1, base_version=1, snapshot=said), ttl_seconds=60
-        )
+        await store.save_session(ALICE, name, StoredSession(turn=1, base_version=1, snapshot=said), ttl_seconds=60)
     await write_versions(store, BOB, 1)
     owner = store.owner_key(ALICE)
     assert len(await storage.spots("session_chunks", owner)) == 2

@@ -43,6 +43,8 @@ HOSTILE = [
     "é",
     "e\u0301",
     "\u202eecila",
+    "ali\u200dce",
+    "ali\u200cce",
     "x" * 256,
     "alice",
 ]
@@ -53,6 +55,22 @@ def accepted(tenant, user):
         return Owner(tenant=tenant, user=user)
     except InvalidRequest:
         return None
+
+
+@pytest.mark.parametrize(
+    "name", ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "👩\u200d👩\u200d👧\u200d👦", "क्\u200dष", "🏳️\u200d🌈"]
+)
+def test_joiners_that_people_write_their_names_with_are_allowed(name):
+    assert accepted("t", name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\u200d", "\u200c\u200d", *(f"a{odd}b" for odd in "\u202e\u2066\u200b\u200e\ufeff\xad\x7f\u2028")],
+)
+def test_what_nobody_can_see_and_what_turns_text_around_is_not(name):
+    with pytest.raises(InvalidRequest, match="unprintable"):
+        Owner(tenant="t", user=name)
 
 
 async def test_hostile_user_ids_are_isolated_from_each_other(storage, store):

@@ -9,6 +9,7 @@ from support.store_memories import ALICE, BOB, MODEL, memory, small, step, write
 from hope_serve.api import Owner
 from hope_serve.errors import Exhausted, FailedPrecondition
 from hope_serve.memory.audit import AuditFile
+from hope_serve.memory.expiry import Terms
 from hope_serve.memory.keys import ANY_TENANT, NamedKey, TenantKeys, new_key
 from hope_serve.memory.options import StoreOptions
 from hope_serve.memory.quotas import Quotas
@@ -77,8 +78,11 @@ async def test_memories_that_lie_idle_are_erased_by_the_job(storage):
     await write_versions(store, ALICE, 2)
     clock.now += 1000
     await write_versions(store, BOB, 1)
-    done = await store.upkeep.expire(idle_seconds=500)
-    assert (done.seen, done.changed) == (2, 1)
+    terms = Terms(idle_seconds=500, grace_seconds=100, max_gap_seconds=200)
+    done = await store.upkeep.expire(terms)
+    assert (done.seen, done.quarantined, done.erased) == (2, 1, 0)
+    clock.now += 100
+    assert (await store.upkeep.expire(terms)).erased == 1
     assert not (await store.head(ALICE)).exists
     assert (await store.head(BOB)).exists
     assert isinstance(await store.commit(ALICE, step(2, small(3))), Gone)

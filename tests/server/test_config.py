@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from hope_serve.config import Config, ConfigError, default_target, load_config, memory_key_secret, parse_setting
+from hope_serve.memory.url_parts import split_url
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +39,35 @@ def test_memories_rest_in_the_users_data_folder_unless_told_otherwise():
     assert load_config(environ={}).memory.url.endswith("/.local/share/hope-serve/memory.db")
 
 
+@pytest.fixture
+def homeless(monkeypatch):
+    """An account that the system's list does not have, and that brings no variables."""
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)
+
+
+def test_without_a_home_folder_a_place_for_memories_is_asked_for(homeless):
+    with pytest.raises(ConfigError, match=r"no home, so memories have no default place; name one: --memory"):
+        load_config(environ={})
+    assert load_config(environ={"HOPE_MEMORY": "sqlite:///a/b"}).memory.url == "sqlite:///a/b"
+    assert load_config(environ={"XDG_DATA_HOME": "/data"}).memory.url == "sqlite:///data/hope-serve/memory.db"
+    with pytest.raises(ConfigError, match=r"model\.checkpoint is '~/x': ~ stands for no folder"):
+        load_config(environ={"HOPE_MEMORY": "sqlite:///a/b", "HOPE_CHECKPOINT": "~/x"})
+
+
+def test_a_data_folder_with_signs_that_mean_something_in_a_url_is_kept_as_it_is(tmp_path):
+    folder = tmp_path / "100% of #1?"
+    url = load_config(environ={"XDG_DATA_HOME": str(folder)}).memory.url
+    assert unquote(split_url(url).path) == f"{folder}/hope-serve/memory.db"
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    file = tmp_path / "hope.toml"
+    file.write_bytes(b"\xef\xbb\xbf[engine]\nmax_slots = 3\n")
+    assert load_config(file, environ={"XDG_DATA_HOME": "/data"}).engine.max_slots == 3
+
+
 def test_any_key_can_be_set_on_the_command_line():
     given = dict(map(parse_setting, ["memory.durability=volatile", "engine.max_slots=3", "memory.url=redis://h?a=b"]))
     config = load_config(overrides=given, environ={})
@@ -62,7 +94,7 @@ def test_clients_find_their_server_in_a_variable():
     ("text", "said"),
     [
         ("[server]\nlisen = 'x:1'", ["server.lisen", "listen"]),
-        ("colour = 1", ["colour", "engine, memory, model, server"]),
+        ("colour = 1", ["colour", "engine, identity, memory, model, server, "]),
         ("server = 1", ["server", "[server]"]),
         ("[server]\ndrain_seconds = nan", ["drain_seconds", "nan", "[0, 86400]"]),
         ("[server]\ndrain_seconds = inf", ["drain_seconds", "inf"]),
@@ -79,6 +111,14 @@ def test_clients_find_their_server_in_a_variable():
         ("[memory]\nmax_user_bytes = -1", ["max_user_bytes", "-1"]),
         ("[memory]\nmax_idle_seconds = nan", ["max_idle_seconds", "nan"]),
         ("[memory]\ndurability = 'strong'", ["memory.durability", "strong", "replicated_fsync"]),
+        ("[tls]\ncertificate = 'c'", ["tls.certificate and private_key"]),
+        ("[tls]\nclient_ca = 'c'", ["client_ca", "certificate is not"]),
+        ("[identity]\njwks = 'keys.json'", ["jwks", "issuer", "audience"]),
+        ("[identity]\njwks = 'http://far/keys'\nissuer = 'i'\naudience = 'a'", ["http://far/keys", "https"]),
+        ("[identity]\njwks = 'ftp://far/keys'\nissuer = 'i'\naudience = 'a'", ["ftp://far/keys"]),
+        ("[identity]\njwks = 'k'\nissuer = 'i'\naudience = 'a'\nalgorithms = ['HS256']", ["HS256", "ES256"]),
+        ("[identity]\njwks = 'k'\nissuer = 'i'\naudience = 'a'\nalgorithms = []", ["algorithms"]),
+        ("[identity]\nleeway_seconds = 1e6", ["leeway_seconds", "600"]),
         ("[memory]\nkey_file = 'a'\nkey_service = 'b:c'", ["key_file a", "key_service b:c", "one"]),
     ],
 )

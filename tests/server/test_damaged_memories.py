@@ -12,7 +12,7 @@ from support.tiny_model import write_tiny_checkpoint
 
 from hope_serve.api import Owner, SamplingParams
 from hope_serve.errors import CorruptMemory, FailedPrecondition
-from hope_serve.server.owners import DEFAULT_TENANT
+from hope_serve.identity.caller import DEFAULT_TENANT
 from hope_serve.server.serve import running
 
 GOOD = SamplingParams(temperature=0.0, max_tokens=2, ignore_eos=True)

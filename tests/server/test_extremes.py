@@ -1,4 +1,4 @@
-"""Numbers at the ends of their ranges, alone and in pairs, to every RPC: after each, an innocent call is served as before.
+"""Numbers at the ends of their ranges, alone and in pairs, to every RPC: after each, another call is served as before.
 
 What such a call may be answered with is its own affair, but never a fault of ours and never what is not a number.
 """

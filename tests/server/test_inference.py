@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+from support.server_running import connect, server_config
+from support.tiny_model import tiny_model, tiny_tokenizer, tokenizer_bytes
+
 from hope_serve.api import Delta, Ended, FinishReason, Message, SamplingParams, SessionOutcome, Started
+from hope_serve.errors import InvalidRequest
+from hope_serve.model.checkpoint import save_checkpoint
+from hope_serve.server.serve import running
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
 
@@ -59,6 +66,26 @@ async def test_text_survives_tokenize_and_detokenize(client):
 async def test_a_long_text_is_tokenised_like_a_short_one(client):
     long = "tea without sugar " * 1000
     assert await client.detokenize(await client.tokenize(long)) == long
+
+
+@pytest.fixture
+def wide_folder(tmp_path):
+    """A checkpoint whose model has twenty ids more than its tokenizer."""
+    folder = tmp_path / "wide"
+    size = tiny_tokenizer().vocab_size + 20
+    save_checkpoint(folder, tiny_model(vocab_size=size), tokenizer=tokenizer_bytes(), card="")
+    return folder
+
+
+async def test_ids_that_the_tokenizer_lacks_are_generated_as_nothing_and_refused_as_text(wide_folder, tmp_path):
+    size = tiny_tokenizer().vocab_size
+    forced = SamplingParams(temperature=0.0, max_tokens=3, ignore_eos=True, logit_bias=((size + 3, 100.0),))
+    async with running(server_config(wide_folder, tmp_path)) as server, connect(server) as client:
+        [choice] = (await client.generate("The ferry", sampling=forced)).choices
+        assert (choice.token_ids, choice.text) == ((size + 3,) * 3, "")
+        with pytest.raises(InvalidRequest, match=rf"token_ids\[1\]: {size} is no token of the tokenizer") as refused:
+            await client.detokenize([7, size])
+        assert refused.value.reason == "UNKNOWN_TOKEN"
 
 
 async def test_get_model_describes_the_checkpoint(client, server):

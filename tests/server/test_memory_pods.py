@@ -11,12 +11,12 @@ from support.server_running import connect
 
 from hope_serve.api import MemoryChoice, Owner, SamplingParams
 from hope_serve.errors import FailedPrecondition, NotFound, Unavailable
+from hope_serve.identity import EVERYBODY
 from hope_serve.memory.redis.make import install_functions
-from hope_serve.server.owners import owner_of
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
 LESSONS = ["My dog is called Biscuit. " * 8, "I like tea without sugar. " * 8, "My sister lives in Bergen. " * 8]
-ANN = owner_of("ann")
+ANN = EVERYBODY.owner("ann")
 PARTS = ("0.delta", "0.gradient", "1.delta", "1.gradient", "1.slot0")
 
 

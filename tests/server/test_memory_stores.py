@@ -13,9 +13,9 @@ from support.server_running import connect
 from hope_serve.api import SamplingParams
 from hope_serve.config import ConfigError, MemoryConfig
 from hope_serve.errors import Exhausted, FailedPrecondition, NotFound
+from hope_serve.identity import EVERYBODY
 from hope_serve.memory.keys import single_key
 from hope_serve.memory.redis.make import install_functions
-from hope_serve.server.owners import owner_of
 from hope_serve.server.stores import durable_url, opened_store
 
 SECRET = f"k1:{base64.b64encode(b'1' * 32).decode()}"
@@ -114,11 +114,12 @@ async def test_only_as_many_versions_are_kept_as_configured(open_server):
 
 
 async def test_a_serving_pod_erases_idle_memories_by_itself(open_server):
-    async with open_server(max_idle_seconds=0.5, upkeep_seconds=0.1) as server, connect(server) as client:
+    limits = {"max_idle_seconds": 0.5, "expiry_grace_seconds": 0.2, "upkeep_seconds": 0.1}
+    async with open_server(**limits) as server, connect(server) as client:
         await client.adapt("ann", TEXT)
         memories = server.service.memories
-        assert owner_of("ann") in memories._warm
-        await until(lambda: owner_of("ann") not in memories._warm)
+        assert EVERYBODY.owner("ann") in memories._warm
+        await until(lambda: EVERYBODY.owner("ann") not in memories._warm)
         with pytest.raises(NotFound):
             await client.get_memory("ann")
 

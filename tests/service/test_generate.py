@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.engine_calls import ANN, adapt, generate, generate_all, ids
 from support.tiny_model import write_tiny_checkpoint
+from support.waiting import until
 
 from hope_serve.api import FinishReason, MemoryChoice, OnMissing, SamplingParams, ScoreRequest
 from hope_serve.errors import DeadlineExceeded, Exhausted, InvalidRequest, NotFound
@@ -235,12 +236,10 @@ async def test_a_deadline_that_passes_in_the_queue_ends_the_wait(open_engine):
     metrics = Metrics()
     async with open_engine(max_slots=1, metrics=metrics) as engine:
         running = asyncio.create_task(generate(engine, ids(1, 5), max_tokens=100_000))
-        await _until(lambda: metrics.registry.get_sample_value("hope_requests_running") == 1)
+        await until(lambda: metrics.registry.get_sample_value("hope_requests_running") == 1)
         for call in (
             lambda deadline: generate(engine, ids(2, 5), deadline=deadline),
-            lambda deadline: engine.score(
-                ScoreRequest(prompt=(7, 8), continuations=((9,), (10,)), deadline=deadline)
-            ),
+            lambda deadline: engine.score(ScoreRequest(prompt=(7, 8), continuations=((9,), (10,)), deadline=deadline)),
         ):
             began = time.monotonic()
             async with asyncio.timeout(10):
@@ -248,17 +247,11 @@ async def test_a_deadline_that_passes_in_the_queue_ends_the_wait(open_engine):
                     await call(began + 0.3)
             assert 0.25 < time.monotonic() - began < 1.5
             assert not running.done()
-        await _until(lambda: metrics.registry.get_sample_value("hope_requests_waiting") == 0)
+        await until(lambda: metrics.registry.get_sample_value("hope_requests_waiting") == 0)
         assert metrics.registry.get_sample_value("hope_queue_tokens") == 0
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await _until(lambda: metrics.registry.get_sample_value("hope_requests_running") == 0)
-
-
-async def _until(true):
-    async with asyncio.timeout(1):
-        while not true():
-            await asyncio.sleep(0.01)
+        await until(lambda: metrics.registry.get_sample_value("hope_requests_running") == 0)
 
 
 async def test_hopeless_deadline_is_refused_at_admission_with_an_estimate(engine):

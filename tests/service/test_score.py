@@ -7,6 +7,7 @@ import asyncio
 import pytest
 import torch
 from support.engine_calls import ANN, adapt, generate, ids
+from support.waiting import until
 
 from hope_serve.api import ScoreRequest
 from hope_serve.errors import Exhausted, InvalidRequest
@@ -61,9 +62,9 @@ async def test_when_one_continuation_is_refused_the_others_are_given_up(open_eng
     async with open_engine(metrics=metrics, max_slots=1, max_batch_tokens=8, max_queue_tokens=20_000) as engine:
         with pytest.raises(Exhausted):
             await engine.score(ScoreRequest(prompt=(7,), continuations=((8,) * 4000,) * 50))
-        async with asyncio.timeout(2):  # what was admitted of it would take longer
-            while any(metrics.registry.get_sample_value(f"hope_{name}") for name in ("queue_tokens", "requests_running")):
-                await asyncio.sleep(0.01)
+        gauges = ("hope_queue_tokens", "hope_requests_running")
+        value = metrics.registry.get_sample_value
+        await until(lambda: not any(value(name) for name in gauges), 2)  # what was admitted of it would take longer
 
 
 async def test_greedy_continuation_is_known_as_such(engine):

@@ -3,8 +3,8 @@
 import asyncio
 import random
 
+from support.ports import free_port
 from support.redis_proxy import Proxy
-from support.redis_server import free_port
 
 DROP_SHARE = 0.05
 STALL_SECONDS = (0.1, 2.0)

@@ -8,29 +8,30 @@ from contextlib import contextmanager
 
 import torch
 
+from hope_serve.model.serving.titans import ServedTitans
+
 CURSED = 77
 """A token that ``cursed`` models cannot read."""
 
 
 @contextmanager
-def cursed(model, fault):
-    """A model whose first block meets ``fault`` wherever it reads CURSED: an exception to raise, or a value."""
-    row = model.embedding[CURSED].clone()
+def cursed(fault):
+    """Served models whose every layer meets ``fault`` where it reads CURSED: an exception to raise, or a value."""
+    whole = ServedTitans.run
 
-    def meet(_, arguments):
-        h, *rest = arguments
-        found = (h == row).all(-1)
+    def meet(self, x, batch, state):
+        found = batch.tokens == CURSED
         if not found.any():
-            return None
+            return whole(self, x, batch, state)
         if isinstance(fault, float):
-            return (torch.where(found[..., None], fault, h), *rest)
+            return whole(self, torch.where(found[:, None], fault, x), batch, state)
         raise fault
 
-    hook = model.blocks[0].register_forward_pre_hook(meet)
+    ServedTitans.run = meet
     try:
         yield
     finally:
-        hook.remove()
+        ServedTitans.run = whole
 
 
 def end_engine_thread() -> None:

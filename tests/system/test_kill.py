@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from dataclasses import dataclass, field
 
 import pytest
+from support.ports import free_port
 from support.tiny_model import write_tiny_checkpoint
 
 from hope_serve.cli.server_process import ServerProcess
@@ -124,9 +124,3 @@ class InFlight(set):
         super().discard(request_id)
         if not self:
             self.some.clear()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -47,7 +47,9 @@ def loss_of(model, episodes):
     return episode_loss(model, PLAN, episodes, ANSWERS_ALONE, torch.zeros((), dtype=torch.float64))[0]
 
 
-@pytest.mark.parametrize("part", ["log_rate", "decay_logit", "inner", "outer", "embedding", "key", "query", "projection"])
+@pytest.mark.parametrize(
+    "part", ["log_rate", "decay_logit", "inner", "outer", "embedding", "key", "query", "projection"]
+)
 def test_the_gradient_of_the_answers_is_that_of_the_whole_computation_updates_included(model, episodes, part):
     """Against differences: a step of every parameter with this word in its name, in a direction drawn once."""
     chosen = {name: p for name, p in model.named_parameters() if part in name}

@@ -53,7 +53,7 @@ def test_a_run_ends_with_a_checkpoint_a_card_scores_and_a_plot(trained):
     assert {f"recall_{plan.name}_{group}" for plan in PLANS for group in ("with", "without")} <= scores.keys()
     assert all(0 <= share <= 1 for name, share in scores.items() if name.startswith("recall"))
     card = (folder / "README.md").read_text()
-    for word in ("# hope-small", "30 steps", "train.txt", "recall_one_with", "valid_bits_per_byte"):
+    for word in ("# hope-small", "30 steps", "train.txt", "recall_one_with", "valid_bits_per_byte", "own wording"):
         assert word in card
 
 

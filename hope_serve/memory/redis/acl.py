@@ -27,6 +27,7 @@ SERVING_COMMANDS = (
     "subscribe",
     "unsubscribe",
     "ping",
+    "time",
     "info",
     "config|get",
     "cluster|slots",

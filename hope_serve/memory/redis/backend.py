@@ -26,6 +26,7 @@ from hope_serve.memory.backend import (
 )
 from hope_serve.memory.redis import layout
 from hope_serve.memory.redis.calls import Answer, Calls, as_bytes, head_row, owner_keys
+from hope_serve.memory.redis.facts import claim_once, read_clock, read_marks, read_once, set_mark
 from hope_serve.memory.redis.link import Argument, Reply
 from hope_serve.memory.redis.owner_index import count_usage, index_owner, list_owners, read_usage
 from hope_serve.memory.redis.session_calls import delete_session, read_session, write_session
@@ -41,6 +42,10 @@ class Connection(Protocol):
 
     async def close(self) -> None:
         """Finish what is under way and disconnect."""
+        ...
+
+    async def check(self, calls: Calls) -> None:
+        """Return when the servers are still as ``open`` demands, and of the same installation."""
         ...
 
     def on_erased(self, tell: Callable[[str | None], None]) -> None:
@@ -76,10 +81,21 @@ class RedisBackend:
         """Return when the server answers and its functions are those we began with."""
         await self._calls.read("head", owner_keys("ping"))
 
+    async def check(self) -> None:
+        """Ask the servers for their settings again."""
+        await self._connection.check(self._calls)
+
+    async def now(self) -> float:
+        """The clock of the server that holds the secret."""
+        return await read_clock(self._calls)
+
     async def claim_secret(self, offered: bytes) -> bytes:
         """The store's own wrapped secret."""
-        await self._calls.confirmed(layout.SECRET, ("SET", layout.SECRET, offered, "NX"))
-        return as_bytes(await self._calls.plain(layout.SECRET, ("GET", layout.SECRET)))
+        return await claim_once(self._calls, layout.SECRET, offered)
+
+    async def secret(self) -> bytes:
+        """The wrapped secret."""
+        return await read_once(self._calls, layout.SECRET)
 
     async def replace_secret(self, before: bytes, after: bytes) -> bool:
         """Replace the wrapped secret."""
@@ -163,6 +179,14 @@ class RedisBackend:
     async def count_usage(self, tenant: str, owner: str, num_bytes: int) -> None:
         """The owner's memory has this size now."""
         await count_usage(self._calls, tenant, owner, num_bytes)
+
+    async def marks(self, names: Sequence[str]) -> Mapping[str, bytes]:
+        """Those that are there."""
+        return await read_marks(self._calls, names)
+
+    async def set_mark(self, name: str, mark: bytes) -> None:
+        """Replace a note."""
+        await set_mark(self._calls, name, mark)
 
     def on_erased(self, tell: Callable[[str | None], None]) -> None:
         """Call ``tell`` with an owner whenever one is erased anywhere."""

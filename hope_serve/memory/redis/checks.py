@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from collections.abc import Sequence
 
 from hope_serve.api import Durability
-from hope_serve.errors import FailedPrecondition
+from hope_serve.errors import FailedPrecondition, Unavailable
 from hope_serve.memory.redis.address import Address, Host
 from hope_serve.memory.redis.errors import named
 from hope_serve.memory.redis.library import read_epoch
@@ -14,6 +17,8 @@ from hope_serve.memory.redis.node import Limits, Node
 
 _FUNCTIONS_SINCE = (7, 0)
 _WAITAOF_SINCE = (7, 2)
+_LOADING_PAUSE_SECONDS = 0.25
+_log = logging.getLogger(__name__)
 
 
 async def check_servers(servers: Sequence[Node], address: Address, limits: Limits) -> str:
@@ -21,11 +26,11 @@ async def check_servers(servers: Sequence[Node], address: Address, limits: Limit
 
     Raises:
         FailedPrecondition: naming server, setting, value and remedy.
-        Unavailable: a server does not answer, or has no functions.
+        Unavailable: a server does not answer, does not end loading its data, or has no functions.
     """
     epochs: set[str] = set()
     for server in servers:
-        info = await _info(server)
+        info = await _info_when_loaded(server, limits)
         _check_version(server.host, info, address.durability)
         _check_eviction(server.host, info)
         if address.durability is not Durability.VOLATILE:
@@ -72,9 +77,24 @@ async def _check_replica(host: Host, info: dict[str, str], address: Address, lim
         raise _refused(host, f"it has {len(replicas)} replicas, {len(online)} online; replicated_fsync needs just one")
     replica = Node(online[0], address, limits)
     try:
-        await _check_disk(replica, await _info(replica))
+        await _check_disk(replica, await _info_when_loaded(replica, limits))
     finally:
         await replica.close()
+
+
+async def _info_when_loaded(node: Node, limits: Limits) -> dict[str, str]:
+    """While a server reads its append-only file it says that it has none."""
+    give_up = time.monotonic() + limits.loading_seconds
+    while (info := await _info(node)).get("loading", "0") != "0":
+        if time.monotonic() > give_up:
+            raise Unavailable(
+                f"the server {node.host[0]}:{node.host[1]} is still loading its data after "
+                f"{limits.loading_seconds:g} s ({info.get('loading_loaded_perc')} % are read); start again when it has",
+                reason="STORE_LOADING",
+            )
+        _log.info("waiting for %s:%s, which is loading its data", *node.host)
+        await asyncio.sleep(_LOADING_PAUSE_SECONDS)
+    return info
 
 
 async def _info(node: Node) -> dict[str, str]:

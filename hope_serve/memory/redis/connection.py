@@ -8,6 +8,7 @@ from hope_serve.memory.redis.address import Address
 from hope_serve.memory.redis.calls import Calls
 from hope_serve.memory.redis.checks import check_servers
 from hope_serve.memory.redis.client import RedisLink
+from hope_serve.memory.redis.errors import emptied
 from hope_serve.memory.redis.node import Limits
 from hope_serve.memory.redis.notices import ErasureNotices
 
@@ -26,6 +27,11 @@ class RedisConnection:
         servers = await self.link.servers()
         calls.epoch = await check_servers(servers, self._address, self._limits)
         self._notices.start()
+
+    async def check(self, calls: Calls) -> None:
+        """Look at every server once more. Raises FailedPrecondition or Unavailable."""
+        if await check_servers(await self.link.servers(), self._address, self._limits) != calls.epoch:
+            raise emptied()
 
     async def close(self) -> None:
         """Finish what is under way and disconnect."""

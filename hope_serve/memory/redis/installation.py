@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hope_serve.memory.keys import TenantKeys, new_key, single_key
 from hope_serve.memory.redis import layout
-from hope_serve.memory.redis.calls import Calls, as_bytes
+from hope_serve.memory.redis.calls import Calls
+from hope_serve.memory.redis.facts import claim_once
 
 
 class InstallationKeys:
@@ -33,7 +34,5 @@ class InstallationKeys:
 
     async def _held(self) -> TenantKeys:
         if self._ring is None:
-            key = layout.INSTALLATION
-            await self._calls.confirmed(key, ("SET", key, new_key(), "NX"))
-            self._ring = single_key(as_bytes(await self._calls.plain(key, ("GET", key))), encrypts=False)
+            self._ring = single_key(await claim_once(self._calls, layout.INSTALLATION, new_key()), encrypts=False)
         return self._ring

@@ -5,6 +5,7 @@ from __future__ import annotations
 SECRET = "hs:secret"
 INSTALLATION = "hs:installation"
 TENANTS = "hs:tenants"
+MARKS = "hs:marks"
 ERASED_CHANNEL = "hs:erased"
 
 

@@ -40,6 +40,7 @@ class Limits:
         small_seconds, bulk_seconds: within which a call ends, connecting included.
         in_flight: calls under way before further ones are refused.
         wait_ms: within which the disks must have confirmed a write.
+        loading_seconds: for a server that is just reading its data from its disk, when a store is opened.
     """
 
     small_connections: int = 16
@@ -48,6 +49,7 @@ class Limits:
     bulk_seconds: float = 1.75
     in_flight: int = 256
     wait_ms: int = 1000
+    loading_seconds: float = 60.0
 
 
 class Node:

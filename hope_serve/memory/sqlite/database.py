@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hope_serve.errors import CorruptMemory, Exhausted, FailedPrecondition, HopeError, Unavailable
+from hope_serve.memory.sqlite.full_disk import Reserve, require_room
 from hope_serve.memory.sqlite.schema import prepare
 
 T = TypeVar("T")
@@ -20,6 +23,9 @@ Work = Callable[[sqlite3.Connection], T]
 
 MAX_WAITING = 1024
 BUSY_SECONDS = 5.0
+_MAY_NOT = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+_SMALLEST_ROOM = 2**16
+_CANNOT = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR)
 
 
 class Database:
@@ -33,11 +39,22 @@ class Database:
     def __init__(self, path: Path, *, born: bool) -> None:
         self._path = path
         self._born = born
+        self._reserve = Reserve(path)
         self._writing = _Lane(path, "hope-store-write")
         self._reading = _Lane(path, "hope-store-read")
 
     async def open(self) -> None:
         """Connect, check the file, make its tables if it is new."""
+        try:
+            await self._open()
+        except Exhausted:  # the files beside the database take a little room as well
+            await self.close()
+            self._reserve.release()
+            await self._open()
+        else:
+            await self.keep_reserve()
+
+    async def _open(self) -> None:
         await self._writing.open()
         await self.write(lambda connection: prepare(connection, str(self._path), born=self._born))
         await self._writing.run(_set_durable)
@@ -48,19 +65,47 @@ class Database:
         await self._reading.close()
         await self._writing.close()
 
-    async def write(self, work: Work[T]) -> T:
-        """Run the work in a write transaction: all of it or, when it raises, nothing."""
-        return await self._writing.run(lambda connection: _transact(connection, work, "BEGIN IMMEDIATE"))
+    async def write(self, work: Work[T], *, num_bytes: int = 0) -> T:
+        """Run the work in a write transaction: all of it or, when it raises, nothing.
+
+        Args:
+            num_bytes: that it adds. Raises Exhausted where there is room for them in the log alone: it could not be
+                emptied into the file any more, and what is erased would have to wait in it.
+        """
+
+        def guarded(connection: sqlite3.Connection) -> T:
+            if num_bytes:
+                require_room(connection, self._path, num_bytes)
+            return _transact(connection, work, "BEGIN IMMEDIATE")
+
+        return await self._writing.run(guarded)
 
     async def read(self, work: Work[T]) -> T:
         """Run the work on one consistent state of the file."""
         return await self._reading.run(lambda connection: _transact(connection, work, "BEGIN"))
 
+    async def write_in_pieces(self, remove_piece: Work[bool], finish: Work[T]) -> T:
+        """Remove piece after piece, each in a transaction of its own, then run the last; all of it in the room that
+        was kept for a full disk. Nothing else of this process is written meanwhile.
+        """
+
+        def work(connection: sqlite3.Connection) -> T:
+            self._reserve.release()
+            _shorten_log(connection)
+            while _transact(connection, remove_piece, "BEGIN IMMEDIATE"):
+                _shorten_log(connection)
+            return _transact(connection, finish, "BEGIN IMMEDIATE")
+
+        return await self._writing.run(work)
+
     async def empty_log(self) -> None:
         """Move the log's pages into the file and empty the log, so that deleted bytes are gone from both."""
-        busy = await self._writing.run(lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
-        if busy:
+        if await self._writing.run(_empty_log):
             raise Unavailable(f"another process still reads older pages of {self._path}; repeat the call")
+
+    async def keep_reserve(self) -> None:
+        """Take the room for erasing on a full disk, where there is some."""
+        await asyncio.to_thread(self._reserve.keep)
 
 
 class _Lane:
@@ -98,7 +143,7 @@ class _Lane:
         return await asyncio.wrap_future(job)
 
     def _run(self, connection: sqlite3.Connection, work: Work[T]) -> T:
-        with _named_errors(self._path):
+        with named_errors(self._path):
             return work(connection)
 
     def _count_down(self, _job: Future[T]) -> None:
@@ -106,7 +151,7 @@ class _Lane:
             self._waiting -= 1
 
     def _connect(self) -> sqlite3.Connection:
-        with _named_errors(self._path):
+        with named_errors(self._path):
             connection = sqlite3.connect(
                 self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -131,6 +176,18 @@ def _transact(connection: sqlite3.Connection, work: Work[T], begin: str) -> T:
     return result
 
 
+def _empty_log(connection: sqlite3.Connection) -> bool:
+    """Whether somebody was still reading, so that it could not be emptied."""
+    busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return bool(busy)
+
+
+def _shorten_log(connection: sqlite3.Connection) -> None:
+    """Where there is no room for that either, the log goes on growing for as long as it can."""
+    with contextlib.suppress(sqlite3.OperationalError):
+        _empty_log(connection)
+
+
 def _set_durable(connection: sqlite3.Connection) -> None:
     """Every commit is on the disk before it returns; freed pages are zeroed."""
     give_up = time.monotonic() + BUSY_SECONDS
@@ -148,7 +205,8 @@ def _set_durable(connection: sqlite3.Connection) -> None:
 
 
 @contextlib.contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors with the project's names."""
     try:
         yield
     except sqlite3.Error as error:
@@ -159,8 +217,21 @@ def _named(error: sqlite3.Error, path: Path) -> HopeError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return CorruptMemory(f"{path} is damaged ({error}); restore it from a backup")
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or (code in _CANNOT and _is_full(path)):
         return Exhausted(f"no room left for {path} ({error}); free space and try again", reason="STORE_FULL")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return FailedPrecondition(f"{path} may not be written ({error}); check the permissions of the file and folder")
+    if code in _MAY_NOT or (code in _CANNOT and not _is_writable(path)):
+        return FailedPrecondition(
+            f"{path} may not be written ({error}); check whether its folder is mounted read-only, and the permissions "
+            "of file and folder"
+        )
     return Unavailable(f"{path} does not answer ({error}); try again with the same request id")
+
+
+def _is_full(path: Path) -> bool:
+    """A full disk fails a file that is mapped into memory, or made, with other errors than one that is written."""
+    return shutil.disk_usage(path.parent).free < _SMALLEST_ROOM
+
+
+def _is_writable(path: Path) -> bool:
+    """SQLite calls a file that it may not write one that it cannot open, when it needs others beside it."""
+    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))

@@ -37,10 +37,18 @@ class Installation:
     born: bool
 
     def mark_born(self) -> None:
-        """Remember that the database is complete."""
-        draft = _draft(_File(format=_FORMAT, key=self.key.hex(), born=True), self.path)
-        draft.replace(self.path)
-        _sync_folder(self.path.parent)
+        """Remember that the database is complete. Raises FailedPrecondition."""
+        try:
+            draft = _draft(_File(format=_FORMAT, key=self.key.hex(), born=True), self.path)
+            draft.replace(self.path)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+
+
+def key_path(database: Path) -> Path:
+    """Where the file stands."""
+    return database.with_name(database.name + ".key")
 
 
 def find_installation(database: Path) -> Installation:
@@ -48,9 +56,16 @@ def find_installation(database: Path) -> Installation:
 
     Raises:
         CorruptMemory: the database was there and is gone, or the file is damaged.
-        FailedPrecondition: the database is there and the file is not.
+        FailedPrecondition: the database is there and the file is not, or it cannot be read or written.
     """
-    path = database.with_name(database.name + ".key")
+    path = key_path(database)
+    try:
+        return _found(database, path)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _found(database: Path, path: Path) -> Installation:
     if not path.exists():
         if database.exists():
             raise FailedPrecondition(
@@ -64,6 +79,13 @@ def find_installation(database: Path) -> Installation:
             "file too to begin anew"
         )
     return installation
+
+
+def _unusable(path: Path, error: OSError) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"the key file {path} cannot be read or written ({error.strerror}); check whether its folder is mounted "
+        "read-only or full, and the permissions of file and folder"
+    )
 
 
 def _load(path: Path) -> Installation:
@@ -83,7 +105,7 @@ def _create(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.link(draft, path)
     draft.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _draft(content: _File, path: Path) -> Path:
@@ -97,7 +119,8 @@ def _draft(content: _File, path: Path) -> Path:
     return draft
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the disk keep the folder's names."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

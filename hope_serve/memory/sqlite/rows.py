@@ -37,6 +37,12 @@ def claim_secret(connection: sqlite3.Connection, offered: bytes) -> bytes:
     return secret
 
 
+def read_secret(connection: sqlite3.Connection) -> bytes:
+    """See ``Backend.secret``."""
+    row = connection.execute("SELECT CAST(value AS BLOB) FROM meta WHERE name = 'secret'").fetchone()
+    return bytes(row[0]) if row else b""
+
+
 def replace_secret(connection: sqlite3.Connection, before: bytes, after: bytes) -> bool:
     """See ``Backend.replace_secret``."""
     changed = connection.execute("UPDATE meta SET value = ? WHERE name = 'secret' AND value = ?", (after, before))
@@ -109,9 +115,8 @@ def find(connection: sqlite3.Connection, owner: str, request: str) -> JournalRow
 
 def write(connection: sqlite3.Connection, owner: str, new: Write) -> Outcome:
     """See ``Backend.write``."""
-    head = read_head(connection, owner)
-    if refusal := _refusal(head, find(connection, owner, new.request), new):
-        return refusal
+    if refused := refusal(connection, owner, new):
+        return refused
     connection.executemany(
         "INSERT INTO chunks VALUES (?, ?, ?, ?)",
         ((owner, new.generation, number, chunk) for number, chunk in enumerate(new.chunks)),
@@ -157,6 +162,14 @@ def erase(connection: sqlite3.Connection, owner: str, base_version: int | None, 
     return removed
 
 
+def count_erased(connection: sqlite3.Connection, owner: str, erased: Erased) -> None:
+    """Set what the owner's erasure is said to have removed."""
+    connection.execute(
+        "UPDATE owners SET erased_versions = ?, erased_sessions = ? WHERE owner = ?",
+        (erased.versions, erased.sessions, owner),
+    )
+
+
 def read_owners(connection: sqlite3.Connection, tenant: str | None, after: str, limit: int) -> Sequence[OwnerRow]:
     """See ``Backend.owners``."""
     rows = connection.execute(
@@ -186,7 +199,9 @@ def read_usage(connection: sqlite3.Connection, tenant: str) -> Usage:
     return Usage(owners=owners, num_bytes=num_bytes)
 
 
-def _refusal(head: HeadRow, journal: JournalRow | None, new: Write) -> Outcome | None:
+def refusal(connection: sqlite3.Connection, owner: str, new: Write) -> Outcome | None:
+    """What ``write`` answers without writing; None when it would write."""
+    head, journal = read_head(connection, owner), find(connection, owner, new.request)
     if new.base_version < head.tomb or (journal and journal.version == 0):
         return Outcome(verdict=Verdict.GONE, head=head)
     if journal:

@@ -66,7 +66,7 @@ def prepare(connection: sqlite3.Connection, where: str, *, born: bool) -> None:
     elif version != SCHEMA_VERSION:
         raise FailedPrecondition(
             f"{where} has schema {version}, and this program knows schema {SCHEMA_VERSION}; run the version that "
-            "wrote it, or move its memories with `hope-serve memory copy`",
+            "wrote it, or move its memories with `hope-serve memory move`",
             reason="SCHEMA_VERSION",
         )
     else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from hope_kernels.cms_delta.op import cms_delta
+from hope_kernels.cms_delta.projected_op import cms_delta_projected
 from torch import Tensor
 
 from hope_serve.model.cms import Delta, Level
@@ -38,30 +38,21 @@ class ServedLevel:
     def run(self, x: Tensor, batch: Batch, delta: Delta | None) -> Tensor:
         """x: [N, d] to [N, d]. ``delta``: the level's pools, [S, F, r] and [S, d, r]; None reads it as trained."""
         reads = delta if batch.reads_memory else None
-        hidden = F.silu(self._product(x, self._inner, batch, reads and reads.inner))
-        return self._product(hidden, self._outer, batch, reads and reads.outer)
+        hidden = self._product(x, self._inner, batch, reads and reads.inner, activation="silu")
+        return self._product(hidden, self._outer, batch, reads and reads.outer, activation="none")
 
-    def _product(self, x: Tensor, matrix: _Matrix, batch: Batch, delta: Tensor | None) -> Tensor:
-        if delta is None:
-            return F.linear(x, matrix.stacked[: matrix.width])
-        if self._full:
-            return F.linear(x, matrix.stacked) + _learned(x, delta, batch)
-        if x.is_cuda:
+    def _product(self, x: Tensor, matrix: _Matrix, batch: Batch, delta: Tensor | None, *, activation: str) -> Tensor:
+        if delta is None or self._full:
             y = F.linear(x, matrix.stacked[: matrix.width])
-            return cms_delta(y, x, delta, matrix.stacked[matrix.width :], batch.memory_slots, batch.starts)
+            if delta is not None:
+                y = cms_delta(y, x, delta, None, batch.memory_slots, batch.starts)
+            return F.silu(y) if activation == "silu" else y
         both = F.linear(x, matrix.stacked)
-        return both[:, : matrix.width] + _learned(both[:, matrix.width :], delta, batch)
+        return cms_delta_projected(
+            both, delta, batch.memory_slots, batch.starts, activation=activation, remembers=batch.remembers
+        )
 
 
 def _stacked(weight: Tensor, projection: Tensor | None) -> _Matrix:
     stacked = weight if projection is None else torch.cat([weight, projection])
     return _Matrix(stacked.detach(), len(weight))
-
-
-def _learned(projected: Tensor, delta: Tensor, batch: Batch) -> Tensor:
-    """B p of each row's own B; slot 0 has learned nothing."""
-    own = delta[batch.memory_slots.long()].to(projected.dtype)
-    if batch.starts is None:
-        return torch.bmm(own, projected[:, :, None])[:, :, 0]
-    runs = pairwise(batch.starts.tolist())
-    return torch.cat([projected[begin:end] @ own[b].mT for b, (begin, end) in enumerate(runs)])

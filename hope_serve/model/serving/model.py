@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from hope_kernels.residual_norm.op import residual_norm
 from torch import Tensor
 
 from hope_serve.model.cms import Delta
@@ -16,7 +17,6 @@ from hope_serve.model.hope import MAX_TOKEN_WEIGHT, Block, HopeModel
 from hope_serve.model.learn import level_rules
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.levels import ServedLevel
-from hope_serve.model.serving.norm import residual_norm
 from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.slab import Part, SlabLayout
 from hope_serve.model.serving.state import fresh_state, state_layout

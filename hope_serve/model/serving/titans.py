@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from hope_kernels.conv_silu.op import conv_silu
 from torch import Tensor
 
 from hope_serve.model.mixers import SlotClocks, split_heads
 from hope_serve.model.serving.batch import Batch
-from hope_serve.model.serving.conv import conv_silu
 from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.slab import Part
 from hope_serve.model.state import CONV_TAIL

@@ -48,7 +48,7 @@ def cms_delta(
     _require_delta(y, x, delta, projection)
     on_kernels = projection is not None and y.is_cuda and runs_on_kernels(x, delta)
     count = _require_runs(x, cu_seqlens, look=not on_kernels)
-    _require_owners(slots, count, delta, look=not on_kernels)
+    require_owners(slots, count, delta, look=not on_kernels)
     if projection is None or not on_kernels:
         return cms_delta_rows_reference(y, x, delta, projection, slots, cu_seqlens)
     from hope_kernels.cms_delta.gradient import CmsDelta
@@ -114,7 +114,8 @@ def _require_runs(x: Tensor, cu_seqlens: Tensor | None, *, look: bool) -> int:
     return len(x) if cu_seqlens is None else require_runs("cu_seqlens", cu_seqlens, x[:, 0], look=look)
 
 
-def _require_owners(slots: Tensor | None, count: int, delta: Tensor, *, look: bool) -> None:
+def require_owners(slots: Tensor | None, count: int, delta: Tensor, *, look: bool) -> None:
+    """ValueError unless each of ``count`` sequences has a slot of the pool. ``look``: at the values as well."""
     if slots is None:
         require(
             count == len(delta), "the number of sequences", count, f"delta's first axis, {len(delta)}, without slots"

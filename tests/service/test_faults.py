@@ -64,10 +64,10 @@ def said(results):
 
 
 @pytest.mark.parametrize(("kind", "fault"), CASES)
-async def test_a_fault_ends_whose_it_is_and_nobody_else(open_engine, checkpoint, kind, fault):
+async def test_a_fault_ends_whose_it_is_and_nobody_else(open_engine, kind, fault):
     async with open_engine(max_slots=16) as engine:
         alone = [await call for call in innocents(engine)]
-        with cursed(checkpoint.model, FAULTS[fault]):
+        with cursed(FAULTS[fault]):
             async with asyncio.timeout(30):
                 failed, *together = await asyncio.gather(
                     culprit(engine, kind), *innocents(engine), return_exceptions=True
@@ -97,7 +97,7 @@ async def test_a_text_that_cannot_be_made_ends_its_own_sequence(engine, monkeypa
         generate(engine, clean(2, 9), logit_bias=((CURSED, -100.0),), **LONG),
         return_exceptions=True,
     )
-    assert isinstance(failed, EngineFault) and isinstance(failed.__cause__, KeyError)
+    assert isinstance(failed, KeyError)
     assert beside.tokens == alone.tokens
 
 

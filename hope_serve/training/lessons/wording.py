@@ -1,0 +1,69 @@
+"""How the same words come out of different hands: leads, lower case, missing points, slips of the finger."""
+
+from __future__ import annotations
+
+import random
+
+LEADS = (
+    "By the way, ", "Oh, and ", "Also, ", "Just so you know, ", "One more thing: ", "Well, ", "Anyway, ", "PS: ", "So, ",
+    "For the record: ", "Before I forget: ", "Note: ", "Listen, ", "Funny thing, ", "As I said to my neighbour, ", "- ",
+    "Remember this: ", "Hi! ", "FYI, ", "In case it comes up: ",
+)  # fmt: skip
+ASKING_LEADS = (
+    "Tell me: ", "Quick question: ", "Hey, ", "Hi, ", "Remind me, ", "Sorry, ", "Do you know this? ", "Help me out: ",
+    "Now then, ", "One question. ",
+)  # fmt: skip
+ACKNOWLEDGEMENTS = (
+    "Noted.", "Thanks for telling me.", "Got it.", "I see.", "All right.", "Okay!", "Understood.", "I will keep it in mind.",
+    "Good to know.", "How nice.", "Thank you, I have that.",
+)  # fmt: skip
+
+
+def told(text: str, draw: random.Random) -> str:
+    """A telling as it might be typed."""
+    text = _lead(text, LEADS, draw, 0.12)
+    if draw.random() < 0.1:
+        text = text.lower()
+    if draw.random() < 0.08:
+        text = slip(text, draw)
+    if draw.random() < 0.12:
+        text = text.rstrip(".")
+    return text
+
+
+def asked(text: str, draw: random.Random) -> str:
+    """A question as it might be typed."""
+    text = _lead(text, ASKING_LEADS, draw, 0.08)
+    if draw.random() < 0.12:
+        text = text.lower()
+    if draw.random() < 0.1:
+        text = text.rstrip("?")
+    return slip(text, draw) if draw.random() < 0.05 else text
+
+
+def slip(text: str, draw: random.Random) -> str:
+    """Two neighbouring letters of a longer word exchanged, or one left out; never in a word with capitals or digits."""
+    words = text.split(" ")
+    places = [i for i, word in enumerate(words) if len(word) > 4 and word.isalpha() and word.islower()]
+    if not places:
+        return text
+    at = draw.choice(places)
+    word, cut = words[at], draw.randrange(1, len(words[at]) - 2)
+    gone = draw.random() < 0.5
+    words[at] = word[:cut] + word[cut + 1 :] if gone else word[:cut] + word[cut + 1] + word[cut] + word[cut + 2 :]
+    return " ".join(words)
+
+
+def filled(text: str, value: str, old: str = "") -> str:
+    """The wording with its values, a capital at the start if the value brought it there."""
+    done = text.replace("{v}", value).replace("{old}", old)
+    starts = text.startswith(("{v}", "{old}"))
+    return done[:1].upper() + done[1:] if starts else done
+
+
+def _lead(text: str, leads: tuple[str, ...], draw: random.Random, share: float) -> str:
+    if draw.random() >= share:
+        return text
+    first = text.split(" ", 1)[0]
+    keeps = first in ("I", "I'm", "I've", "I'd", "I'll") or first[1:] != first[1:].lower() or not first[:1].isalpha()
+    return draw.choice(leads) + (text if keeps else text[:1].lower() + text[1:])

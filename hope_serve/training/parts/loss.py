@@ -1,0 +1,70 @@
+"""The outer loss: answers under the memory, and the base's own distribution wherever nothing was asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hope_serve.model.attention import AttentionWeights
+from hope_serve.training.parts.batches import Batch
+from hope_serve.training.parts.memory import Learner, plain_rows
+from hope_serve.training.parts.packing import Bucket
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """How dearly a departure from the base is paid. weight: of the KL in nats beside the answers' CE in nats."""
+
+    weight: float = 2.0
+
+
+def batch_loss(
+    learner: Learner, base: AttentionWeights, batch: Batch, bucket: Bucket, general: Tensor | None, guard: Guard
+) -> tuple[Tensor, Tensor]:
+    """The loss of one batch, and its parts: answers, first words, KL with an empty memory, KL with a stranger's.
+
+    Args:
+        base: the untouched weights.
+        general: [G, P] rows of instructions and the base's own replies, which take the place of a third of ``other``.
+    """
+    memory = learner.teach(batch.told, batch.taught, bucket)
+    answers, first = _answer_loss(learner, batch, memory)
+    other = batch.other if general is None else _mixed(batch.other, general)
+    empty, strange = _departure(learner, base, other, memory)
+    loss = answers + guard.weight * (empty + strange)
+    return loss, torch.stack([answers, first, empty, strange, memory.square().sum((1, 2, 3)).sqrt().mean()]).detach()
+
+
+def _answer_loss(learner: Learner, batch: Batch, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean CE of the answers' tokens, and that of their first words alone."""
+    hidden = learner.read(batch.asked, memory)
+    counted = batch.asked.mask > 0
+    weights = batch.asked.mask[counted]
+    logits = F.linear(hidden[counted], learner.weights.head).float()
+    losses = F.cross_entropy(logits, batch.asked.targets[counted], reduction="none")
+    first = weights == weights.max()
+    return (losses * weights).sum() / weights.sum(), (losses.detach() * first).sum() / first.sum()
+
+
+def _departure(learner: Learner, base: AttentionWeights, other: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(base || now) a token: every second row with an empty memory, the others with a memory of something else."""
+    rows = plain_rows(other)
+    plain = Learner(shape=learner.shape, weights=base, part=learner.part, functions=learner.functions)
+    with torch.no_grad():
+        wanted = F.log_softmax(F.linear(plain.read(rows, None), base.head).float(), -1)
+    strange = torch.arange(len(other), device=other.device) % 2 == 1
+    hidden = learner.read(rows, memory * strange[:, None, None, None])
+    got = F.log_softmax(F.linear(hidden, learner.weights.head).float(), -1)
+    each = F.kl_div(got, wanted, reduction="none", log_target=True).sum(-1).mean(-1)
+    return (each * ~strange).sum() / len(other), (each * strange).sum() / len(other)
+
+
+def _mixed(other: Tensor, general: Tensor) -> Tensor:
+    """Every third row replaced by a general one, cut to size."""
+    size = min(other.shape[1], general.shape[1])
+    chosen = torch.randint(len(general), (len(other),), device=other.device)
+    third = (torch.arange(len(other), device=other.device) % 3 == 0)[:, None]
+    return torch.where(third, general[chosen, :size], other[:, :size])
