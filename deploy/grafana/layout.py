@@ -85,7 +85,7 @@ STORE: tuple[Row, ...] = (
     (
         "The store",
         (
-            *_each(Metrics.store_up),
+            *_each(Metrics.store_up, Metrics.store_promise_kept),
             (Metrics.store_op_seconds, ("op",)),
             (Metrics.store_op_seconds, ("result",)),
         ),
