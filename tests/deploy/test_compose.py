@@ -39,8 +39,8 @@ def test_everything_that_is_mounted_is_there():
 
 
 def test_pods_have_time_to_drain():
-    command, *options = PODS["command"]
-    assert command == "serve"
+    command, insecure, *options = PODS["command"]
+    assert (command, insecure) == ("serve", "--insecure")
     environ = {name: value for name, value in PODS["environment"].items() if name != "HOME"}
     config = load_config(None, dict(map(parse_setting, options[1::2])), environ)
     assert int(PODS["stop_grace_period"].removesuffix("s")) > config.server.drain_seconds + 5

@@ -16,7 +16,7 @@ from hope_serve.config import Config
 TEXT = (ROOT / "deploy" / "README.md").read_text()
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^### |\Z)", TEXT, re.MULTILINE | re.DOTALL))
 ALERTS = [rule["alert"] for rule in rules() if "alert" in rule]
-COMMANDS = re.findall(r"hope-serve ((?:memory |doctor|bench|serve)[^`\n]*)", TEXT)
+COMMANDS = re.findall(r"hope-serve ((?:memory |key |doctor|bench|serve)[^`\n]*)", TEXT)
 
 
 def test_every_alert_has_a_section_and_every_section_an_alert():

@@ -28,7 +28,9 @@ def envoy_binary():
 class Envoy:
     """One process. ``set_pods`` tells it who is there, as Kubernetes would by DNS, and it goes by its own checks."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, deployed=None):
+        """``deployed``: a configuration instead of that of deploy/envoy."""
+        self._deployed = deployed or yaml.safe_load(DEPLOYED.read_text())
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port, self.stats_port = free_port(), free_port()
@@ -92,7 +94,7 @@ class Envoy:
             return reply.read().decode()
 
     def _configuration(self):
-        deployed = yaml.safe_load(DEPLOYED.read_text())
+        deployed = self._deployed
         resources = deployed["static_resources"]
         for listener, port in zip(resources["listeners"], (self.port, self.stats_port), strict=True):
             listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
