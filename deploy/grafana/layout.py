@@ -149,7 +149,11 @@ ON_CALL: tuple[tuple[str, str, list[Query], str], ...] = (
         "Pods by release and by model; two for long is a rollout that stopped.",
         [
             ('count by (version) (hope_build_info{job="$job"})', "{{version}}"),
-            ('count by (name, fingerprint) (hope_model_info{job="$job"})', "{{name}} {{fingerprint}}"),
+            (
+                'count by (name, model) (label_replace(hope_model_info{job="$job"}, "model", "$1", "fingerprint", '
+                '"(.{8}).*"))',
+                "{{name}} {{model}}",
+            ),
         ],
         "short",
     ),

@@ -2,65 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
 from copy import deepcopy
 
 import pytest
 import yaml
-from support.certificates import Authority
-from support.envoy import Envoy, envoy_binary
+from support.chart_values import PLAIN, SERVER, VALUES, WRONG
 from support.kubernetes import RefusedValues, faults, lint, render
 from support.promql import RULES
-from support.told_pod import ToldPod
 
-from hope_serve.client import AsyncHopeClient
-from hope_serve.client.channel import ChannelOptions
-from hope_serve.client.security import Tls
 from hope_serve.config import load_config, parse_setting
-from hope_serve.errors import Unavailable
 from hope_serve.server.server import SERVICES
-
-PLAIN = {"store": {"existingSecret": "store"}, "identity": {"existingSecret": "callers"}}
-VALUES = {
-    "plain": PLAIN,
-    "hpa": PLAIN | {"autoscaling": {"kind": "hpa"}},
-    "keda": PLAIN | {"autoscaling": {"kind": "keda", "saturation": 0.6, "maxReplicas": 40}},
-    "seen": PLAIN | {"monitoring": {"enabled": True, "dashboards": True, "labels": {"release": "prometheus"}}},
-    "bare": {
-        "store": {"existingSecret": "store"},
-        "identity": {"anybody": True},
-        "envoy": {"enabled": False},
-        "networkPolicy": {"enabled": False},
-    },
-    "tls": PLAIN | {"envoy": {"enabled": True, "tls": {"existingSecret": "certificate"}}},
-    "gpu": {
-        "store": {"existingSecret": "store", "encryptionKey": "keys"},
-        "identity": {"existingSecret": "callers"},
-        "image": {"repository": "registry.example/hope-serve", "tag": "1.2-gpu", "pullSecrets": ["pull"]},
-        "resources": {"requests": {"cpu": "4"}, "limits": {"nvidia.com/gpu": 1, "memory": "24Gi"}},
-        "nodeSelector": {"accelerator": "h100"},
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-        "settings": {"engine.max_slots": "256", "server.log_level": "warning"},
-        "networkPolicy": {
-            "enabled": True,
-            "clientNamespaces": ["web"],
-            "monitoringNamespace": "watch",
-            "collectorPorts": [4317],
-        },
-    },
-}
-WRONG = {
-    "store.existingSecret": {"identity": {"anybody": True}},
-    "identity": {"store": {"existingSecret": "store"}},
-    "replica": PLAIN | {"replica": 3},
-    "autoscaling.kind": PLAIN | {"autoscaling": {"kind": "cron"}},
-    "autoscaling.saturation": PLAIN | {"autoscaling": {"kind": "keda", "saturation": 70}},
-    "drainSeconds": PLAIN | {"drainSeconds": 0},
-    "enginemax_slots": PLAIN | {"settings": {"enginemax_slots": "4"}},
-    "envoy.replicas": PLAIN | {"envoy": {"enabled": True, "replicas": 0}},
-}
-SERVER, PROXY = ("Deployment", "shop-hope-serve"), ("Deployment", "shop-hope-serve-proxy")
 
 
 @pytest.fixture(params=VALUES)
@@ -180,49 +131,6 @@ def test_every_dashboard_is_brought_along(tmp_path):
     assert files >= {"on-call.json", "serving.json", "learning.json", "store.json"}
 
 
-def test_the_proxy_of_a_cluster_is_valid_and_looks_for_the_clusters_pods(tmp_path):
-    rendered = render(PLAIN, tmp_path)
-    config = tmp_path / "envoy.yaml"
-    config.write_text(rendered["ConfigMap", "shop-hope-serve-proxy"]["data"]["envoy.yaml"])
-    checked = subprocess.run(
-        [envoy_binary(), "--mode", "validate", "-c", str(config)], capture_output=True, check=False
-    )
-    assert checked.returncode == 0, checked.stderr
-    pods = yaml.safe_load(config.read_text())["static_resources"]["clusters"][0]
-    address = pods["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
-    headless = rendered["Service", address["address"]]
-    assert headless["spec"]["clusterIP"] == "None"
-    assert headless["spec"]["selector"].items() <= rendered[SERVER]["spec"]["template"]["metadata"]["labels"].items()
-
-
-async def test_the_proxy_of_a_cluster_speaks_tls_with_the_certificate_of_the_secret(tmp_path):
-    """The rendered configuration is run, with the Secret's files where the pod would have them."""
-    authority = Authority(tmp_path)
-    pair = authority.sign("server")
-    maps = render(VALUES["tls"], tmp_path)["ConfigMap", "shop-hope-serve-proxy"]["data"]
-    places = {
-        "/etc/envoy-tls/tls.crt": pair.certificate,
-        "/etc/envoy-tls/tls.key": pair.private_key,
-        "/etc/envoy-tls": tmp_path,
-    }
-    places["/etc/envoy/tls.yaml"] = tmp_path / "tls.yaml"
-    config, secret = (_moved(maps[name], places) for name in ("envoy.yaml", "tls.yaml"))
-    (tmp_path / "tls.yaml").write_text(secret)
-    async with ToldPod() as pod:
-        envoy = Envoy(tmp_path / "envoy", yaml.safe_load(config))
-        try:
-            await asyncio.to_thread(envoy.start, [pod.target])
-            await envoy.until_healthy(1)
-            trusting = ChannelOptions(tls=Tls(roots=authority.roots), retries=False)
-            async with AsyncHopeClient(envoy.target, trusting) as client:
-                assert (await client.adapt("ann", [6, 7])).version == 1
-            async with AsyncHopeClient(envoy.target, ChannelOptions(retries=False)) as client:
-                with pytest.raises(Unavailable):
-                    await client.adapt("ann", [6, 7])
-        finally:
-            envoy.close()
-
-
 def test_callers_are_asked_who_they_are_unless_the_values_say_anybody(tmp_path):
     """The image's own files are in place of the Secrets' mounts; the server's own configuration is asked."""
     asked = _pod(render(PLAIN, tmp_path))
@@ -236,14 +144,6 @@ def test_callers_are_asked_who_they_are_unless_the_values_say_anybody(tmp_path):
     assert not _config(open_to_all).identity.required
 
 
-def test_clients_reach_the_proxy_and_without_one_the_pods(tmp_path):
-    for values, deployment in ((PLAIN, PROXY), (VALUES["bare"], SERVER)):
-        rendered = render(values, tmp_path)
-        wanted = rendered["Service", "shop-hope-serve"]["spec"]["selector"]
-        assert wanted.items() <= rendered[deployment]["spec"]["template"]["metadata"]["labels"].items()
-    assert PROXY not in rendered
-
-
 def test_only_the_proxy_and_prometheus_reach_a_pod(tmp_path):
     policy = render(VALUES["gpu"], tmp_path)["NetworkPolicy", "shop-hope-serve"]["spec"]
     calls, metrics = policy["ingress"]
@@ -252,12 +152,6 @@ def test_only_the_proxy_and_prometheus_reach_a_pod(tmp_path):
     [watcher] = metrics["from"]
     assert watcher["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "watch"}
     assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 6379, 4317}
-
-
-def _moved(text, places):
-    for there, here in places.items():
-        text = text.replace(there, str(here))
-    return text
 
 
 def _pod(rendered):

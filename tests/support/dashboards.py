@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from support.promql import ROOT
 
+from deploy.grafana.draw import filled
+
 FOLDER = ROOT / "deploy" / "grafana" / "dashboards"
 
 
@@ -29,16 +31,9 @@ def pages():
 
 def queries(*, window="1m"):
     """Every query of every panel; rates are taken over ``window``."""
-    variables = {"$__rate_interval": window, "$job": "hope-serve", "$pod": ".*"}
     return [
-        Asked(name, panel["title"], _filled(target["expr"], variables))
+        Asked(name, panel["title"], filled(target["expr"], window))
         for name, page in pages().items()
         for panel in page["panels"]
         for target in panel.get("targets", ())
     ]
-
-
-def _filled(expression, variables):
-    for variable, value in variables.items():
-        expression = expression.replace(variable, value)
-    return expression

@@ -8,12 +8,13 @@ import urllib.request
 import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
-from support.dashboards import queries
+from support.dashboards import pages, queries
 from support.redis_server import until
 from support.stack import Stack
 from support.stack_users import SHORT, Users, patient
 from support.tiny_model import write_tiny_checkpoint
 
+from deploy.grafana.draw import draw
 from hope_serve.client import AsyncHopeClient, Learn, MemoryChoice, Message
 from hope_serve.errors import Unavailable
 
@@ -115,6 +116,9 @@ async def test_every_panel_of_every_dashboard_has_data(stack, client):
 
         await until(lambda: not without_data(), 60)
     assert users.failures == []
+    drawn = await asyncio.to_thread(draw, pages()["on-call"], stack.prometheus.url, 60.0)
+    shown = [axis for axis in drawn.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown if not axis.lines] == []
 
 
 async def some_of_everything(client):
