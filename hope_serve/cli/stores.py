@@ -86,10 +86,10 @@ def audit(
     if not settings.memory.audit_log:
         raise ConfigError("memory.audit_log is not set; name the file that the servers write")
     owner = _with_store(settings, lambda store, _: _owner_key(store, tenant, user)) if user else ""
-    table = Table("when (UTC)", "what", "version", "kind", "bytes", "owner", "request")
+    table = Table("when (UTC)", "what", "version", "kind", "bytes", "owner", "request", "by", "status")
     for event in _events(expanded(settings.memory.audit_log), owner)[-limit:]:
         row = (event.action.value, str(event.version), event.kind, f"{event.num_bytes:,}", event.owner, event.request)
-        table.add_row(when(event.time), *row)
+        table.add_row(when(event.time), *row, event.by, event.status)
     Console().print(table)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 
 from hope_serve.identity.watched import Watched
-from hope_serve.section import ConfigError, is_loopback
+from hope_serve.section import ConfigError, expanded, is_loopback
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Credential:
         if given and file:
             raise ConfigError(f"a credential is given, and the file {file} is named as well; choose one")
         self._value = given.strip()
-        self._file = Watched(file) if file else None
+        self._file = Watched(expanded(file)) if file else None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with every call."""
@@ -85,6 +85,6 @@ def _is_near(target: str) -> bool:
 
 def _read(path: Path | None) -> bytes | None:
     try:
-        return path.expanduser().read_bytes() if path else None
+        return expanded(path).read_bytes() if path else None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error

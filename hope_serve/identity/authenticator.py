@@ -7,7 +7,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 from hope_serve.errors import Unauthenticated
 from hope_serve.identity.api_keys import PREFIX, ApiKeys, digest_of, load_keys
@@ -16,7 +15,7 @@ from hope_serve.identity.config import IdentityConfig
 from hope_serve.identity.jwks import Jwk, Jwks
 from hope_serve.identity.tokens import Verified, key_id, verify
 from hope_serve.identity.watched import Watched
-from hope_serve.section import ConfigError
+from hope_serve.section import ConfigError, expanded
 
 MAX_CREDENTIAL_CHARS = 8192
 MAX_VERIFIED = 4096
@@ -40,7 +39,7 @@ class Authenticator:
     def __init__(self, config: IdentityConfig, *, clock: Callable[[], float] = time.time) -> None:
         self._config = config
         self._clock = clock
-        self._key_file = Watched(Path(config.key_file).expanduser()) if config.key_file else None
+        self._key_file = Watched(expanded(config.key_file)) if config.key_file else None
         self._jwks = Jwks(config.jwks, max_age=config.jwks_seconds) if config.jwks else None
         self._keys = ApiKeys((), clock=clock)
         self._verified: OrderedDict[tuple[int, str], Verified] = OrderedDict()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hope_serve.identity.watched import Watched
-from hope_serve.section import ConfigError
+from hope_serve.section import ConfigError, expanded
 
 MAX_BYTES = 2**20
 FETCH_SECONDS = 5.0
@@ -35,7 +34,7 @@ class Jwks:
         self._place = place
         self._max_age = max_age
         self._clock = clock
-        self._file = None if urlsplit(place).scheme in ("http", "https") else Watched(Path(place).expanduser())
+        self._file = None if urlsplit(place).scheme in ("http", "https") else Watched(expanded(place))
         self._read_at = -float("inf")
         self._keys: Mapping[str, Jwk] = {}
         self.generation = 0

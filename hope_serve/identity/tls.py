@@ -6,11 +6,10 @@ import logging
 import ssl
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from hope_serve.identity.config import TlsConfig
 from hope_serve.identity.watched import Watched
-from hope_serve.section import ConfigError
+from hope_serve.section import ConfigError, expanded
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class TlsFiles:
     def __init__(self, config: TlsConfig) -> None:
         self._config = config
         paths = [config.certificate, config.private_key, *([config.client_ca] if config.client_ca else [])]
-        self._files = Watched(*(Path(path).expanduser() for path in paths))
+        self._files = Watched(*map(expanded, paths))
         self._lock = threading.Lock()
         self._files.changed()
         self._current = self._read()

@@ -22,6 +22,7 @@ class Action(enum.Enum):
     EXPORT = "export"
     ROTATE_KEY = "rotate_key"
     EXPIRE = "expire"
+    READ = "read"
 
 
 class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +33,9 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
         action: what was done.
         owner, tenant, request: the store's hashes of the names; "" where there is none.
         version: the version that it made, or read.
-        kind: how the version came to be: adapt, rollback, fork, import.
+        kind: how the version came to be: adapt, rollback, fork, import. Of a read: the RPC.
+        by: name of the credential that did it; "everybody" without credentials, "" for the server's own jobs.
+        status: of a read: how the RPC ended.
         num_bytes: bytes of the version's tensors.
         digest: state digest of the version.
     """
@@ -44,6 +47,8 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
     request: str = ""
     version: int = 0
     kind: str = ""
+    by: str = ""
+    status: str = ""
     num_bytes: int = 0
     digest: str = ""
 

@@ -145,6 +145,19 @@ class SealedStore:
         )
         return summaries, rows[-1].cursor if len(rows) == page_size else ""
 
+    def record_read(self, owner: Owner, rpc: str, status: str) -> None:
+        """Put on record that a memory was read, or would have been."""
+        self._options.audit.record(
+            AuditEvent(
+                time=self._options.now(),
+                action=Action.READ,
+                owner=self.owner_key(owner),
+                tenant=self._owners.index.tenant(owner.tenant),
+                kind=rpc,
+                status=status,
+            )
+        )
+
     def record_export(self, owner: Owner, memory: StoredMemory) -> None:
         """Put on record that a version's content is handed out."""
         self._options.audit.record(

@@ -213,6 +213,10 @@ class MemoryStore(Protocol):
         """A page of the tenant's memories, and the token of the next page ("" at the end)."""
         ...
 
+    def record_read(self, owner: Owner, rpc: str, status: str) -> None:
+        """Put on record that a memory was read, or would have been."""
+        ...
+
     def record_export(self, owner: Owner, memory: StoredMemory) -> None:
         """Put on record that a version's content is handed out."""
         ...

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
 import grpc
 
+from hope_serve.api import Owner
 from hope_serve.identity import EVERYBODY, Scope
 from hope_serve.identity.authenticator import Authenticator
-from hope_serve.server.owners import CALLER
+from hope_serve.server.owners import VISIT, Visit
 
 SCOPES = MappingProxyType(
     {
@@ -36,6 +38,13 @@ SCOPES = MappingProxyType(
 """None: any valid credential. Beyond this, ``learn`` in a generation needs adapt, and an export without a passphrase
 admin. Health checks need nothing: they say nothing about anybody."""
 
+READING = frozenset(
+    {"Generate", "GenerateStream", "Score", "GetMemory", "ListVersions", "EvaluateMemory", "WarmMemory"}
+)
+"""RPCs that read a memory and leave no other record. ExportMemory leaves one."""
+
+RecordRead = Callable[[Owner, str, str], None]
+
 _KEY = "authorization"
 _BEARER = "bearer "
 
@@ -45,10 +54,12 @@ class Door:
 
     Args:
         authenticator: knows them; None lets everybody do everything.
+        record_read: puts on record whose memory was read by which RPC and with which status; None does not.
     """
 
-    def __init__(self, authenticator: Authenticator | None) -> None:
+    def __init__(self, authenticator: Authenticator | None, record_read: RecordRead | None = None) -> None:
         self._authenticator = authenticator
+        self._record_read = record_read
 
     async def enter(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Let a call in, and note whose it is for the rest of its task.
@@ -62,7 +73,14 @@ class Door:
             caller = await self._authenticator.caller(_credential(context))
         if scope := SCOPES[method]:
             caller.require(scope)
-        CALLER.set(caller)
+        VISIT.set(Visit(caller=caller))
+
+    def leave(self, method: str, code: str) -> None:
+        """A call that was let in has ended. What it changed is on record already."""
+        visit = VISIT.get(None)
+        if visit and self._record_read and method in READING:
+            for owner in dict.fromkeys(visit.owners):
+                self._record_read(owner, method, code)
 
 
 def _credential(context: grpc.aio.ServicerContext[Any, Any]) -> str:

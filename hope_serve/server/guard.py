@@ -33,6 +33,7 @@ class Guard:
     Args:
         allowances: how much each tenant, user and credential may take.
         has_limits: whether there are any limits.
+        records_reads: whether it is put on record who read whose memory.
         authenticator: knows the credentials; None asks nobody for any.
         tls: the certificate; None speaks in the clear.
         tls_for_metrics: whether the metrics port has the certificate too.
@@ -40,6 +41,7 @@ class Guard:
 
     allowances: Allowances
     has_limits: bool = False
+    records_reads: bool = False
     authenticator: Authenticator | None = None
     tls: TlsFiles | None = None
     tls_for_metrics: bool = True
@@ -56,6 +58,7 @@ class Guard:
         limited = {config.tenant_limits, config.user_limits} != {NO_LIMITS}
         return cls(
             allowances=allowances,
+            records_reads=config.memory.audit_reads,
             has_limits=limited or bool(config.identity.key_file),
             authenticator=Authenticator(config.identity) if config.identity.required else None,
             tls=TlsFiles(config.tls) if config.tls.enabled else None,

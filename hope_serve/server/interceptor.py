@@ -128,6 +128,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             log.exception("%s failed, correlation id %s", call.method, call.correlation_id)
             await _refuse(call, HopeError(f"internal error; quote correlation id {call.correlation_id}"))
         finally:
+            self._door.leave(call.method, call.code.name)
             seconds = time.perf_counter() - call.started_at
             measure_call(self._metrics, call.method, call.code.name, call.last_reply, seconds)
             log.debug("%s ended with %s after %.3f s", call.method, call.code.name, seconds)

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from hope_serve.api import Owner
 from hope_serve.identity import Caller
 
-CALLER: ContextVar[Caller] = ContextVar("caller")
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """One call: who makes it, and whose memories it named so far."""
+
+    caller: Caller
+    owners: list[Owner] = field(default_factory=list)
+
+
+VISIT: ContextVar[Visit] = ContextVar("visit")
 """Set by the door before a handler runs. Every call has a task, and with it a context, of its own."""
 
 
 def current_caller() -> Caller:
     """Who makes the call under way."""
-    return CALLER.get()
+    return VISIT.get().caller
 
 
 def owner_of(user_id: str) -> Owner:
     """The owner that ``user_id`` names in the caller's tenant. Raises InvalidRequest, also for an empty one."""
-    return current_caller().owner(user_id)
+    visit = VISIT.get()
+    owner = visit.caller.owner(user_id)
+    visit.owners.append(owner)
+    return owner
 
 
 def reader_of(user_id: str) -> Owner | None:

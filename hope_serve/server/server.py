@@ -64,7 +64,7 @@ class HopeServer:
         self._admission = Admission(config.max_concurrent_calls, MAX_MESSAGES_UNDER_WAY * config.max_message_bytes)
         self._learner = Learner(service, guard.allowances, limit=config.max_background_learning)
         self._workers = Workers()
-        door = Door(guard.authenticator)
+        door = Door(guard.authenticator, service.memories.store.record_read if guard.records_reads else None)
         interceptor = CallInterceptor(
             door,
             self._admission,

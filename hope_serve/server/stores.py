@@ -17,6 +17,7 @@ from hope_serve.memory.quotas import Quotas
 from hope_serve.memory.sealed_store import SealedStore
 from hope_serve.memory.url import make_store
 from hope_serve.memory.url_parts import split_url
+from hope_serve.server.attribution import AttributedAudit
 
 
 @asynccontextmanager
@@ -101,4 +102,4 @@ def _audit_log(path: str, closing: ExitStack) -> AuditLog:
     except OSError as error:
         raise ConfigError(f"memory.audit_log {path} cannot be written ({error.strerror}); choose another") from error
     closing.callback(log.close)
-    return log
+    return AttributedAudit(log)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 
 import pytest
 from support.engine_calls import ANN, adapt, generate, generate_all, ids
 from support.running_service import running_service
 from support.tiny_model import write_tiny_checkpoint
 
+from hope_serve.api import Message
 from hope_serve.config import BUNDLED_CHECKPOINT
 from hope_serve.memory.url import make_store
 from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.model.config import LevelConfig, TitansConfig
+from hope_serve.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.cuda
 
@@ -33,7 +36,6 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture
 def on(tmp_path):
     """``async with on(checkpoint, device)``: a service with a store of its own."""
-    from contextlib import asynccontextmanager
 
     @asynccontextmanager
     async def opened(checkpoint, device, **options):
@@ -87,17 +89,17 @@ async def test_conversation_on_the_device_goes_on_as_one_long_prompt(on, checkpo
     assert first.tokens + rest.tokens == whole.tokens
 
 
-async def test_the_bundled_model_recalls_on_the_device_in_16_bit(on):
-    from hope_serve.tokenizer import Tokenizer
-
+async def test_the_bundled_model_in_16_bit_learns_and_says_what_it_does_on_the_cpu(on):
     checkpoint = load_checkpoint(BUNDLED_CHECKPOINT)
     tokenizer = Tokenizer.load(checkpoint.tokenizer_path)
     told = [*tokenizer.encode_document("My dog is called Biscuit. I live in Lisbon. I like tea."), tokenizer.end]
-    from hope_serve.api import Message
-
-    question = tokenizer.encode_chat([Message(role="user", text="What is my dog called?")], reply=True)
-    async with on(checkpoint, "cuda", max_slots=4) as service:
-        assert service.info.dtype == "float16"
-        await adapt(service, told)
-        reply = await generate(service, question, owner=ANN, max_tokens=12, ignore_eos=False)
-    assert "Biscuit" in reply.text
+    asked = [Message(role="user", text="Where do I live?")]
+    replies, losses = [], []
+    for device, dtype in (("cpu", "float32"), ("cuda", "float16")):
+        async with on(checkpoint, device, max_slots=4) as service:
+            assert service.info.dtype == dtype
+            losses.append((await adapt(service, told)).metrics.nll_after)
+            prompt = tokenizer.encode_chat(asked, reply=True)
+            replies.append((await generate(service, prompt, owner=ANN, max_tokens=12, ignore_eos=False)).text)
+    assert replies == ["You live in Lisbon."] * 2
+    assert losses[1] == pytest.approx(losses[0], abs=5e-3)

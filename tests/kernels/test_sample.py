@@ -188,6 +188,7 @@ def test_tiny_temperatures_take_the_first_of_the_likeliest(form, temperature):
 def test_extreme_temperatures_draw_what_can_be_drawn(form, temperature, expected):
     logits = torch.tensor([3e38, 2.0, -torch.inf, -1e38, 3e38])
     assert draws_among(form, logits, expected, temperature=temperature)
+    assert len(set(drawn(form, logits, 6, temperature=temperature))) > 1
 
 
 @BOTH

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-TESTS = Path(__file__).parents[1]
+from support.compiled import ALL, EXTENTS, compiled
 
 
 @pytest.mark.timeout(300)
-def test_no_backward_kernel_spills():
-    # A process of its own: the interpreter, once chosen, leaves nothing to compile.
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "support.titans_backward_variants"]
-    run = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    print(run.stdout)
-    kernels = [line for line in run.stdout.splitlines() if "registers" in line]
-    assert len(kernels) == 32
-    assert not [line for line in kernels if "SPILLS" in line or "local 0 " not in line]
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_no_backward_kernel_spills(extent):
+    assert len(compiled("titans_backward_variants", extent)) == (32 if extent == ALL else 16)

@@ -57,8 +57,11 @@ def pair(model, precision=FP32):
     return there, here
 
 
-def greedy(served, prompt, count):
-    """Prompts in ragged pieces that end inside chunks, then ``count`` tokens; ids and logits of every step."""
+def greedy(served, prompt, count, told=None):
+    """Prompts in ragged pieces that end inside chunks, then ``count`` tokens; ids and logits of every step.
+
+    ``told``: the tokens to go on with, [3, count], instead of the likeliest.
+    """
     slots, at, hidden = (3, 1, 2), [0, 0, 0], {}
     for lengths in ((37, 5, 64), (100, 80, 1), None):
         runs = {}
@@ -68,8 +71,8 @@ def greedy(served, prompt, count):
         hidden = served.feed(runs)
     logits, tokens = served.model.logits(torch.stack([hidden[slot][-1] for slot in slots])), []
     seen = [logits.cpu()]
-    for _ in range(count):
-        tokens.append(logits.argmax(-1).cpu())
+    for step in range(count):
+        tokens.append(logits.argmax(-1).cpu() if told is None else told[:, step])
         rows = served.step(dict(zip(slots, tokens[-1].tolist(), strict=True)), padding=5)
         logits = served.model.logits(torch.stack([rows[slot] for slot in slots]))
         seen.append(logits.cpu())
@@ -82,9 +85,13 @@ def test_prompts_and_single_tokens_on_the_device_give_the_references_tokens(kind
     there, here = pair(tiny_model(titans=KINDS[kind], **WIDE))
     prompt = torch.randint(0, there.model.config.vocab_size, (3, 150), generator=torch.Generator().manual_seed(1))
     expected, wanted = greedy(there, prompt, 80)
-    tokens, logits = greedy(here, prompt, 80)
-    assert torch.equal(tokens, expected)
+    _, logits = greedy(here, prompt, 80, told=expected)
     assert (logits - wanted).abs().max() < LOGITS * wanted.abs().max()
+    # Where two logits are closer than that, either may be the larger.
+    best, second = wanted.topk(2, -1).values.unbind(-1)
+    clear = best - second > 2 * LOGITS * wanted.abs().max()
+    assert clear.float().mean() > 0.8
+    assert torch.equal(logits.argmax(-1)[clear], wanted.argmax(-1)[clear])
 
 
 @torch.no_grad()

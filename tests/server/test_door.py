@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import grpc
@@ -86,6 +87,29 @@ async def test_a_key_with_one_scope_gets_what_the_scope_opens_and_nothing_else(g
         opened = {method for method, (needed, _) in CALLS.items() if needed in (None, scope)}
         expected = {method: "ok" if method in opened else "SCOPE_MISSING" for method in CALLS}
         assert await outcomes(client, "ann") == expected
+
+
+async def test_who_did_what_is_on_record_by_the_name_of_the_key_and_reads_too(open_server, tmp_path, key):
+    shown, reader = key(), key(Scope.MEMORY_READ, Scope.GENERATE)
+    settings = {"identity": {"key_file": str(tmp_path / "keys.json")}, "audit_log": str(tmp_path / "audit")}
+    async with open_server(audit_reads=True, **settings) as server:
+        async with connect(server, credential=shown) as ann, connect(server, credential=reader) as look:
+            await ann.adapt("ann", "My dog is called Biscuit. " * 80)
+            await look.get_memory("ann")
+            await look.generate("tea " * 500, user_id="ann", sampling=SHORT)
+            await look.generate("tea", sampling=SHORT)  # reads nobody's memory
+            with pytest.raises(NotFound):
+                await look.get_memory("bob")
+    lines = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    writes, reads = shown.split("_")[1], reader.split("_")[1]
+    assert [(line["action"], line["kind"], line["by"], line["status"]) for line in lines] == [
+        ("commit", "adapt", writes, ""),
+        ("read", "GetMemory", reads, "OK"),
+        ("read", "Generate", reads, "OK"),
+        ("read", "GetMemory", reads, "NOT_FOUND"),
+    ]
+    assert len({line["owner"] for line in lines}) == 2
+    assert not any(word in (tmp_path / "audit").read_text() for word in ("ann", "bob", "Biscuit", shown, reader))
 
 
 async def test_long_messages_are_their_callers_too(guarded, key):

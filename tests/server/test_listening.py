@@ -64,7 +64,7 @@ async def test_a_name_is_all_its_addresses_on_one_port(two_addresses):
 
 @needs_ipv6
 async def test_a_server_answers_at_every_address_of_its_name(two_addresses, open_server):
-    async with open_server(listen="both:0") as server:
+    async with open_server(listen="both:0", insecure=True) as server:
         for host in BOTH:
             await _answers(host, server.port)
             await _answers(host, server.port)
@@ -82,7 +82,7 @@ async def test_a_port_that_another_holds_on_ipv4_is_not_had_on_ipv6_instead(open
     with held("127.0.0.1") as other:
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"server.{key} .*:{port} cannot be bound .*Address already in use"):
-            async with open_server(**{key: f"{ours}:{port}"}):
+            async with open_server(insecure=True, **{key: f"{ours}:{port}"}):
                 pass
 
 

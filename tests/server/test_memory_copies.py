@@ -112,7 +112,7 @@ async def test_files_that_must_not_come_in_are_refused_by_their_status(client, a
 async def test_a_sealed_file_that_the_model_could_not_run_is_refused_before_it_is_kept(client, server):
     """Whoever knows the format can seal anything: the model's own shapes and finite numbers are asked for as well."""
     codec = server.service.memories.codec
-    good, _ = codec.memory_to_snapshot(codec.blank(), None, {"adapts": 1})
+    good, _ = codec.of_memory(codec.blank(), None, {"adapts": 1})
     name = next(iter(good.tensors))
     inf = bytes(TensorBytes(dtype="float16", shape=(1,), data=b"\x00\x7c").data)
     for tensors, counters, said in (
@@ -212,7 +212,7 @@ async def test_streamed_calls_are_counted_like_all_others(client, server, ann):
 
 def _restored(server):
     registry = server.service.memories._metrics.registry
-    return registry.get_sample_value("hope_memory_restore_seconds_count", {"tier": "store"})
+    return registry.get_sample_value("hope_memory_restore_seconds_count", {"tier": "store"}) or 0
 
 
 def _filled(tensor: TensorBytes, value: bytes) -> TensorBytes:

@@ -171,8 +171,7 @@ async def test_a_warm_memory_takes_as_much_ram_as_it_is_counted_for(pods):
     await two.warm_memory("ann")
     for pod in pods:
         warm = pod.service.memories._warm[ANN]
-        tensors = [*warm.learned.cms.tensors().values(), *(side for delta in warm.deltas for side in delta)]
-        held = sum(t.untyped_storage().nbytes() for t in tensors)
+        held = sum(t.untyped_storage().nbytes() for t in (*warm.learned.cms.tensors().values(), warm.reads))
         assert held == pod.service.memories.codec.warm_bytes
 
 

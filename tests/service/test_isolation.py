@@ -13,7 +13,7 @@ from hope_serve.metrics import Metrics
 
 @pytest.mark.parametrize("deterministic", [True, False])
 async def test_a_plain_generation_in_a_used_slot_beside_memories_is_plain(open_engine, deterministic):
-    """Every slot has held a memory before, and a memory is read in the same steps: the answer is the same to the bit."""
+    """Every slot has held a memory, and one is read in the same steps: the answer is the plain model's to the bit."""
     plain = lambda engine: generate(engine, ids(3, 21), max_tokens=12, logprobs=5)
     ann = lambda engine: generate(engine, ids(5, 21), owner=ANN, max_tokens=12, logprobs=5)
     async with open_engine(deterministic=deterministic, max_slots=3) as engine:

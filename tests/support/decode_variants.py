@@ -10,7 +10,7 @@ from hope_kernels.mlp_state import MlpState
 from hope_kernels.titans_decode.launch import launch_decode
 from hope_kernels.titans_decode.mlp_launch import launch_mlp_decode
 from support.mlp_data import mlp_weights
-from support.sm90 import variants
+from support.sm90 import chosen, variants
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
 LINEAR = [  # B, H, D, C, matrix, ring, weights, causal
@@ -59,9 +59,9 @@ def mlp(batch, heads, size, hidden, chunk, dtype, ring, weights_dtype, causal):
     return variants(lambda: launch_mlp_decode(x, x, weights, rule, state, slots))
 
 
-def main(chosen):
+def main(wanted):
     for name, launch, cases in (("linear", linear, LINEAR), ("mlp", mlp, MLP)):
-        for case in cases if name in chosen else ():
+        for case in chosen(cases) if name in wanted else ():
             print(name, *case)
             for variant in launch(*case):
                 print("   ", variant)

@@ -61,7 +61,7 @@ def shaped(logits, rows, slot):
 
 
 def allowed(logits, rows, slot, slack=3e-6):
-    """The tokens that a draw may give: one, or two where the number falls within ``slack`` of a border.
+    """The tokens that a draw may give: one, or those whose borders the number falls within ``slack`` of.
 
     Where top-p's border is that near, both ways of cutting count.
     """
@@ -81,6 +81,9 @@ def allowed(logits, rows, slot, slack=3e-6):
         kept[0] = True
         weight = torch.zeros_like(p).index_copy_(0, ids, torch.where(kept, p, 0.0))
         reached = weight.cumsum(0) / weight.sum()
-        for point in (number - slack, number + slack):
-            tokens.add(int(torch.searchsorted(reached, max(point, 0.0), right=True).clamp(max=len(p) - 1)))
+        first, last = (
+            int(torch.searchsorted(reached, max(point, 0.0), right=True).clamp(max=len(p) - 1))
+            for point in (number - slack, number + slack)
+        )
+        tokens |= {first, last} | {token for token in range(first, last) if weight[token] > 0}
     return tokens

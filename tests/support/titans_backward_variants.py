@@ -6,7 +6,7 @@ import torch
 from hope_kernels.layout import TitansRule
 from hope_kernels.titans_chunk.backward import launch_backward
 from hope_kernels.titans_chunk.launch import Chunks, tile_rows
-from support.sm90 import variants
+from support.sm90 import chosen, variants
 from support.titans_variants import BATCH, BF16, F16, F32, TOKENS, weights_and_state
 
 CASES = [  # H, D, C, x, weights, causal
@@ -39,7 +39,7 @@ def backward(heads, size, length, x_dtype, weights_dtype, causal, warps=None):
 
 
 def main():
-    for case in CASES:
+    for case in chosen(CASES):
         print("backward", *case)
         for variant in backward(*case):
             print("   ", variant)

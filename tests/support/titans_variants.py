@@ -11,7 +11,7 @@ from hope_kernels.titans_chunk.launch import launch_chunk
 from hope_kernels.titans_commit.launch import launch_commit
 from hope_kernels.titans_commit.mlp_launch import launch_mlp_commit
 from support.mlp_data import mlp_weights
-from support.sm90 import variants
+from support.sm90 import chosen, variants
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
 COMMIT = [  # H, D, C, matrix, ring
@@ -87,9 +87,9 @@ def chunk(heads, size, length, dtype, ring, x_dtype, weights_dtype, causal):
 OPS = (("commit", commit, COMMIT), ("mlp_commit", mlp_commit, MLP_COMMIT), ("chunk", chunk, CHUNK))
 
 
-def main(chosen):
+def main(wanted):
     for name, launch, cases in OPS:
-        for case in cases if name in chosen else ():
+        for case in chosen(cases) if name in wanted else ():
             print(name, *case)
             for variant in launch(*case):
                 print("   ", variant)

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from hope_kernels.sample.order import ordered
-from hope_kernels.sample.tiles import locate, tile_at, weights_of
+from hope_kernels.sample.tiles import locate, locate_tile, tile_at, weights_of
 
 LEAST_BITS = tl.constexpr((127 - 44) << 23)
 ONE_BITS = tl.constexpr(127 << 23)
@@ -29,36 +29,27 @@ def bits_of(weights):
 @triton.jit
 def reach(weights, row_ptr, peak, rate, least, V: tl.constexpr, BLOCK: tl.constexpr, HELD: tl.constexpr):
     """How many weights have at least the bits ``least``, and their sum. HELD: ``weights`` are those of all the row."""
-    count = least * 0
-    mass = least.to(tl.float32) * 0
     if HELD:
         inside = bits_of(weights) >= least
-        count += tl.sum(inside.to(tl.int32), 0)
-        mass += tl.sum(tl.where(inside, weights, 0.0), 0)
-    else:
+        return tl.sum(inside.to(tl.int32), 0), tl.sum(tl.where(inside, weights, 0.0), 0)
+    else:  # noqa: RET505  (what follows a return would be compiled too)
+        count = tl.zeros((BLOCK,), tl.int32)
+        mass = tl.zeros((BLOCK,), tl.float32)
         for tile in range((V + BLOCK - 1) // BLOCK):
             _, x = tile_at(row_ptr, tile, V, BLOCK)
             part = weights_of(x, peak, rate)
             inside = bits_of(part) >= least
-            count += tl.sum(inside.to(tl.int32), 0)
-            mass += tl.sum(tl.where(inside, part, 0.0), 0)
-    return count, mass
+            count += inside.to(tl.int32)
+            mass += tl.where(inside, part, 0.0)
+        return tl.sum(count, 0), tl.sum(mass, 0)
 
 
 @triton.jit
-def find_cut(
-    weights,
-    row_ptr,
-    peak,
-    rate,
-    top_k,
-    top_p,
-    V: tl.constexpr,
-    BLOCK: tl.constexpr,
-    HELD: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    """(bits of the weight, key of the logit, id) of the last token that stays. top_k, top_p: 0 and 1 for off."""
+def find_cut(weights, row_ptr, peak, rate, top_k, top_p, V: tl.constexpr, BLOCK: tl.constexpr, HELD: tl.constexpr):
+    """(bits of the least weight that stays, how many of that weight stay, how many there are).
+
+    top_k, top_p: 0 and 1 for off.
+    """
     low = top_k * 0 + LEAST_BITS
     high = top_k * 0 + ONE_BITS
     at_low, mass = reach(weights, row_ptr, peak, rate, low, V, BLOCK, HELD)
@@ -79,12 +70,8 @@ def find_cut(
     equals = at_low - above
     by_mass = tl.ceil((share - above_mass) / low.to(tl.float32, bitcast=True))
     needed = tl.minimum(tl.maximum(by_mass, 1.0), (wanted - above).to(tl.float32)).to(tl.int32)
-    key = low.to(tl.int64) * 0 + FIRST_KEY
-    bound = low * 0 + V
-    # Of two tokens of different weights in the range left, one would have been above it.
-    if (equals > 1) & (needed < equals):
-        key, bound = cut_equals(row_ptr, peak, rate, low, needed, equals, V, BLOCK, COLUMNS)
-    return low, key, bound
+    # Two tokens of different weights would have left more of the range.
+    return low, tl.where(equals > 1, needed, 1), equals
 
 
 @triton.jit
@@ -105,6 +92,7 @@ def cut_equals(
     V: tl.constexpr,
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
+    PLACES: tl.constexpr,
 ):
     """(key, id) of the last of the first ``needed`` among ``equals`` tokens of one weight, by logit, then id."""
     low = needed.to(tl.int64) * 0 + LAST_KEY
@@ -128,13 +116,12 @@ def cut_equals(
         above = tl.where(enough, above, count)
     bound = needed * 0 + V
     if needed < at_low:
-        point = needed - above - 1
-        before = needed * 0
+        place = tl.arange(0, PLACES)
+        counts = tl.zeros((PLACES,), tl.int32)
         for tile in range((V + BLOCK - 1) // BLOCK):
             equal, keys = keys_of_equals(row_ptr, tile, peak, rate, bits, V, BLOCK)
-            equal = equal & (keys == low)
-            here = tl.sum(equal.to(tl.int32), 0)
-            if (before <= point) & (point < before + here):
-                bound = tile * BLOCK + locate(equal.to(tl.int32), point - before, COLUMNS)
-            before += here
+            counts = tl.where(place == tile, tl.sum((equal & (keys == low)).to(tl.int32), 0), counts)
+        tile, rest = locate_tile(counts, needed - above - 1)
+        equal, keys = keys_of_equals(row_ptr, tile, peak, rate, bits, V, BLOCK)
+        bound = tile * BLOCK + locate((equal & (keys == low)).to(tl.int32), rest, COLUMNS)
     return low, bound

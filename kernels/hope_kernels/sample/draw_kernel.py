@@ -7,9 +7,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hope_kernels.sample.cut_kernel import FIRST_KEY, LEAST_BITS, bits_of, find_cut
+from hope_kernels.sample.cut_kernel import FIRST_KEY, LEAST_BITS, bits_of, cut_equals, find_cut
 from hope_kernels.sample.order import NOTHING, id_of, ordered, value_of
-from hope_kernels.sample.tiles import LARGEST, locate, tile_at, weights_of
+from hope_kernels.sample.tiles import LARGEST, locate, locate_tile, tile_at, weights_of
 
 UNITS = tl.constexpr(2.0**44)
 MOST_COUNTED = tl.constexpr(32767)
@@ -21,6 +21,12 @@ def uniform(seed, position):
     low = position.to(tl.uint32)
     first, second, _, _ = tl.philox(seed, low, (position >> 32).to(tl.uint32), low * 0, low * 0)
     return ((first >> 5).to(tl.float64) * 67108864.0 + (second >> 6).to(tl.float64)) * (2.0**-53)
+
+
+@triton.jit
+def rate_of(temperature_ptr, slot):
+    """1 / temperature, as a CPU rounds it."""
+    return tl.div_rn((slot * 0 + 1).to(tl.float32), tl.load(temperature_ptr + slot))
 
 
 @triton.jit
@@ -46,23 +52,19 @@ def lot(
     V: tl.constexpr,
     BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr,
+    PLACES: tl.constexpr,
 ):
     """The token at ``number``, 0 to 1, of the way through the kept weights in order of id; they add up in integers."""
-    total = key.to(tl.int64) * 0
+    place = tl.arange(0, PLACES)
+    totals = tl.zeros((PLACES,), tl.int64)
     for tile in range((V + BLOCK - 1) // BLOCK):
         kept = kept_of(row_ptr, tile, peak, rate, min_p, bits, key, bound, V, BLOCK)
-        total += tl.sum((kept * UNITS).to(tl.int64), 0)
+        totals = tl.where(place == tile, tl.sum((kept * UNITS).to(tl.int64), 0), totals)
+    total = tl.sum(totals, 0)
     point = tl.minimum((number * total.to(tl.float64)).to(tl.int64), total - 1)
-    before = total * 0
-    token = total * 0
-    for tile in range((V + BLOCK - 1) // BLOCK):
-        kept = kept_of(row_ptr, tile, peak, rate, min_p, bits, key, bound, V, BLOCK)
-        units = (kept * UNITS).to(tl.int64)
-        here = tl.sum(units, 0)
-        if (before <= point) & (point < before + here):
-            token = (tile * BLOCK + locate(units, point - before, COLUMNS)).to(tl.int64)
-        before += here
-    return token
+    tile, rest = locate_tile(totals, point)
+    kept = kept_of(row_ptr, tile, peak, rate, min_p, bits, key, bound, V, BLOCK)
+    return (tile * BLOCK + locate((kept * UNITS).to(tl.int64), rest, COLUMNS)).to(tl.int64)
 
 
 @triton.jit(do_not_specialize=["num_slots"])
@@ -94,6 +96,7 @@ def draw_kernel(
     BLOCK: tl.constexpr,
     HELD: tl.constexpr,
     COLUMNS: tl.constexpr,
+    PLACES: tl.constexpr,
 ):
     """One program a row; best, peak and mass: what ``shape_kernel`` found in each of its PARTS.
 
@@ -123,23 +126,28 @@ def draw_kernel(
         return
     tl.store(logsum_ptr + row, highest + tl.log(mass))
     token = id_of(best)
-    temperature = tl.load(temperature_ptr + slot)
     row_ptr = shaped_ptr + row * V
-    if temperature >= least_temperature:
-        rate = tl.div_rn(temperature * 0 + 1.0, temperature)
-        top_k, top_p = tl.load(top_k_ptr + slot), tl.load(top_p_ptr + slot)
+    if tl.load(temperature_ptr + slot) >= least_temperature:
+        # Scalars are read when they are needed, again if need be: held on to, they would cost the search its registers.
+        rate = rate_of(temperature_ptr, slot)
+        top_k = tl.load(top_k_ptr + slot)
         bits = top_k * 0 + LEAST_BITS
         key = slot * 0 + FIRST_KEY
         bound = top_k * 0 + V
-        if (top_k > 0) | (top_p < 1.0):
+        if (top_k > 0) | (tl.load(top_p_ptr + slot) < 1.0):
             _, x = tile_at(row_ptr, 0, V, max(HELD, BLOCK))
             weights = weights_of(x, peak, rate)
-            bits, key, bound = find_cut(weights, row_ptr, peak, rate, top_k, top_p, V, BLOCK, HELD > 0, COLUMNS)
-        # Read when they are needed, and again below: held on to, they would cost the search its registers.
+            slot = tl.load(slots_ptr + row).to(tl.int64)
+            top_k, top_p = tl.load(top_k_ptr + slot), tl.load(top_p_ptr + slot)
+            bits, needed, equals = find_cut(weights, row_ptr, peak, rate, top_k, top_p, V, BLOCK, HELD > 0)
+            if needed < equals:
+                rate = rate_of(temperature_ptr, tl.load(slots_ptr + row).to(tl.int64))
+                key, bound = cut_equals(row_ptr, peak, rate, bits, needed, equals, V, BLOCK, COLUMNS, PLACES)
         slot = tl.load(slots_ptr + row).to(tl.int64)
+        rate = rate_of(temperature_ptr, slot)
         number = uniform(tl.load(seed_ptr + slot), tl.load(position_ptr + slot))
         min_p = tl.load(min_p_ptr + slot)
-        token = lot(row_ptr, peak, rate, min_p, number, bits, key, bound, V, BLOCK, COLUMNS)
+        token = lot(row_ptr, peak, rate, min_p, number, bits, key, bound, V, BLOCK, COLUMNS, PLACES)
     tl.debug_barrier()
     slot = tl.load(slots_ptr + row).to(tl.int64)
     given = tl.load(logits_ptr + row * logits_stride + token).to(tl.float32)

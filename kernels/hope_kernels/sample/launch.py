@@ -148,6 +148,7 @@ def _draw(
         BLOCK=blocks.draw,
         HELD=blocks.held,
         COLUMNS=min(128, blocks.draw),
+        PLACES=triton.next_power_of_2(triton.cdiv(vocab_size, blocks.draw)),
         num_warps=blocks.draw_warps,
         enable_fp_fusion=False,
     )

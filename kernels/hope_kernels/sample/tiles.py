@@ -36,3 +36,11 @@ def locate(units, point, COLUMNS: tl.constexpr):
     chosen = tl.sum(tl.where((tl.arange(0, lines) == line)[:, None], table, 0), 0)
     reached = tl.sum(tl.where(before, sums, 0), 0) + tl.cumsum(chosen, 0)
     return line * COLUMNS + tl.sum((reached <= point).to(tl.int32), 0)
+
+
+@triton.jit
+def locate_tile(totals, point):
+    """(the tile in which the running sum exceeds ``point``, what of ``point`` is left there); totals: one a tile."""
+    reached = tl.cumsum(totals, 0)
+    before = reached <= point
+    return tl.sum(before.to(tl.int32), 0), point - tl.sum(tl.where(before, totals, 0), 0)

@@ -132,7 +132,7 @@ class Usage(_message.Message):
     prompt_tokens: _builtins.int
     """Tokens of the prompt."""
     completion_tokens: _builtins.int
-    """Tokens generated."""
+    """Tokens generated, the one that ended the choice and those of a stop string included."""
     def __init__(
         self,
         *,

@@ -163,7 +163,7 @@ class SamplingParams(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     IGNORE_EOS_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
-    """Divides the logits, in [0, 100]; 0 is greedy. Default 1."""
+    """Divides the logits, in [0, 100]; below 1e-5 is greedy. Default 1."""
     top_p: _builtins.float
     """Keeps the likeliest tokens of this total probability, in (0, 1]. Default 1."""
     top_k: _builtins.int
@@ -179,9 +179,9 @@ class SamplingParams(_message.Message):
     max_tokens: _builtins.int
     """Tokens to write at most, at least 1. Default 128."""
     min_tokens: _builtins.int
-    """Tokens to write at least before the end is allowed, up to max_tokens."""
+    """Tokens to write at least before the end is allowed, up to max_tokens; stop strings count only behind them."""
     seed: _builtins.int
-    """Makes the choice repeatable. Default: a new one every time."""
+    """Makes every choice repeatable; no choice of one seed is a choice of another. Default: a new one every time."""
     n: _builtins.int
     """Independent choices, in [1, 16]. Default 1."""
     logprobs: _builtins.int
@@ -424,7 +424,7 @@ class Choice(_message.Message):
     """The stop string that ended it, if one did."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The tokens of the text."""
+        """The tokens of the text: neither the one that ended it nor those of a stop string alone."""
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
@@ -624,7 +624,7 @@ class Delta(_message.Message):
     """The text; empty while a character or a possible stop string is incomplete."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The tokens written."""
+        """The tokens that begin in the text so far; one of a possible stop string waits until it is none."""
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:

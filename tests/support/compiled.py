@@ -1,0 +1,29 @@
+"""What the compiler makes of kernels for sm_90, asked in a process of its own: the interpreter, once chosen, leaves
+nothing to compile. Triton keeps what it compiled by its source, so that a second run compiles what has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOME, ALL = "--some", "--all"
+EXTENTS = (SOME, pytest.param(ALL, marks=pytest.mark.nightly))
+"""Every second case of each list, or the lists."""
+
+
+def compiled(program, *arguments):
+    """The kernels, a line each, that ``python -m support.PROGRAM`` prints; none of them may spill."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", f"support.{program}", *arguments]
+    tests = Path(__file__).parents[1]
+    run = subprocess.run(command, cwd=tests, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    print(run.stdout)
+    kernels = [line for line in run.stdout.splitlines() if "registers" in line]
+    assert not [line for line in kernels if "SPILLS" in line or "local 0 " not in line]
+    return kernels
