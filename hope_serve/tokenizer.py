@@ -12,7 +12,7 @@ from types import MappingProxyType
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from hope_serve.api import Message
+from hope_serve.message import Message
 
 PAD, DOC, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|doc|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
 SPECIAL_TOKENS = (PAD, DOC, USER, ASSISTANT, SYSTEM, END)

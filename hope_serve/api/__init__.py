@@ -38,7 +38,6 @@ from hope_serve.api.memory import (
     VersionReport,
     Warmed,
 )
-from hope_serve.api.message import Message
 from hope_serve.api.model import ModelInfo
 from hope_serve.api.owner import MAX_USER_ID, Owner
 from hope_serve.api.sampling import (
@@ -59,6 +58,7 @@ from hope_serve.api.score import (
     ScoreRequest,
     ScoreResult,
 )
+from hope_serve.message import Message
 
 __all__ = [
     "MAX_CHOICES",
