@@ -216,6 +216,14 @@ def default_memory_url(environ: Mapping[str, str]) -> str:
     return f"sqlite://{quote(str(folder / 'hope-serve' / 'memory.db'))}"
 
 
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where fetched models are kept: HOPE_CACHE, or hope-serve below XDG_CACHE_HOME or ~/.cache."""
+    environ = os.environ if environ is None else environ
+    if environ.get("HOPE_CACHE"):
+        return Path(environ["HOPE_CACHE"]).absolute()
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "hope-serve"
+
+
 def default_target(environ: Mapping[str, str] | None = None) -> str:
     """The server that clients call when none is named."""
     environ = os.environ if environ is None else environ

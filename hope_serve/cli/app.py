@@ -15,6 +15,7 @@ import hope_serve
 from hope_serve.cli.adapt import adapt
 from hope_serve.cli.bench import bench
 from hope_serve.cli.chat import chat
+from hope_serve.cli.convert import convert, fetch
 from hope_serve.cli.demo import demo
 from hope_serve.cli.doctor import doctor
 from hope_serve.cli.key import key
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, top, chat, adapt, train, bench, doctor, demo):
+for command in (serve, top, chat, adapt, train, convert, fetch, bench, doctor, demo):
     app.command()(command)
 app.command("eval")(evaluate)
 app.add_typer(memory, name="memory")

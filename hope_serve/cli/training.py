@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -18,14 +19,27 @@ from hope_serve.config import ConfigError
 
 
 def train(config: Annotated[Path, typer.Argument(help="The TOML file of the run.")]) -> None:
-    """Meta-train a checkpoint; a run that was interrupted goes on where it was saved."""
-    from hope_serve.training.train import run
-
+    """Meta-train a checkpoint, or (``base``) a memory part; an interrupted run goes on where it was saved."""
     try:
-        folder = run(config)
+        made = _train_part(config) if "base" in tomllib.loads(config.read_text("utf-8")) else _train_whole(config)
     except (ValueError, OSError) as error:
         raise ConfigError(f"{config}: {error}") from error
-    typer.echo(f"checkpoint written to {folder}")
+    typer.echo(made)
+
+
+def _train_whole(config: Path) -> str:
+    from hope_serve.training.train import run
+
+    return f"checkpoint written to {run(config)}"
+
+
+def _train_part(config: Path) -> str:
+    from hope_serve.training.parts.options import from_toml
+    from hope_serve.training.parts.train import run
+    from hope_serve.training.run_log import RunLog
+
+    part = run(from_toml(config))
+    return f"memory part written to {part}, its losses drawn in {RunLog(part.parent).plot()}"
 
 
 @calls_server

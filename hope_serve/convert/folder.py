@@ -1,4 +1,4 @@
-"""A Hugging Face folder as a source: config.json, safetensors (in one file or in shards), tokenizer.json, chat template."""
+"""A Hugging Face folder as a source: configuration, safetensors in one file or in shards, tokenizer and template."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ class FolderTensors:
         with _opened(path) as tensors:
             tensor: Tensor = tensors.get_tensor(theirs)
         if not tensor.is_floating_point():
-            raise SourceError(f"tensor {theirs} is {tensor.dtype}: quantised folders are not read; use one in 16 or 32 bit")
+            raise SourceError(
+                f"tensor {theirs} is {tensor.dtype}: quantised folders are not read; use one in 16 or 32 bit"
+            )
         return tensor.float()
 
 

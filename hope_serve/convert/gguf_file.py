@@ -171,7 +171,9 @@ def _dialogue(name: str, fields: Mapping[str, Any], vocab_size: int) -> Dialogue
         at = fields.get(f"tokenizer.ggml.{key}_token_id")
         return "" if at is None else str(tokens[int(at)])
 
-    stops = {int(fields[key]) for key in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id") if key in fields}
+    stops = {
+        int(fields[key]) for key in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id") if key in fields
+    }
     return Dialogue(
         tokenizer=rebuild_tokenizer(name, fields),
         chat_template=str(fields.get("tokenizer.chat_template", "")),

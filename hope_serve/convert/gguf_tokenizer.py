@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -33,7 +33,7 @@ def rebuild_tokenizer(name: str, fields: Mapping[str, Any]) -> bytes:
     if pre not in PRE_TOKENIZERS:
         raise SourceError(f"{name} has the pre-tokenizer {pre!r}; known are {', '.join(PRE_TOKENIZERS)}")
     tokens = [str(token) for token in fields["tokenizer.ggml.tokens"]]
-    merges = [tuple(str(merge).split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    merges = [_pair(str(merge)) for merge in fields["tokenizer.ggml.merges"]]
     vocabulary = {token: at for at, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pre == "llama-bpe"))
     tokenizer.pre_tokenizer = PRE_TOKENIZERS[pre]()
@@ -44,6 +44,11 @@ def rebuild_tokenizer(name: str, fields: Mapping[str, Any]) -> bytes:
     tokenizer.add_special_tokens(_added(tokens, types, _CONTROL))
     tokenizer.add_tokens(_added(tokens, types, _USER_DEFINED))
     return tokenizer.to_str(pretty=True).encode()
+
+
+def _pair(merge: str) -> tuple[str, str]:
+    first, _, second = merge.partition(" ")
+    return first, second
 
 
 def _added(tokens: list[str], types: list[int], kind: int) -> list[AddedToken]:
@@ -61,7 +66,7 @@ def _by_pattern(pattern: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-PRE_TOKENIZERS = MappingProxyType(
+PRE_TOKENIZERS: Mapping[str, Callable[[], pre_tokenizers.PreTokenizer]] = MappingProxyType(
     {
         "smollm": _digits_apart,
         "qwen2": lambda: _by_pattern(_QWEN2),

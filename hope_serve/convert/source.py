@@ -132,12 +132,14 @@ def _stacked(read: Mapping[str, Tensor], architecture: Architecture) -> LayerWei
 
 
 def check_names(expected: frozenset[str], names: frozenset[str]) -> None:
+    """Raise a SourceError unless the source holds exactly the expected tensors."""
     for problem, odd in (("lacks", expected - names), ("has the unknown", names - expected)):
         if odd:
             raise SourceError(f"the source {problem} tensor {min(odd)}; is it complete, and of a known architecture?")
 
 
 def checked(name: str, tensor: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The tensor, if it has this size and only finite values; else a SourceError."""
     if tuple(tensor.shape) != size:
         raise SourceError(f"tensor {name} has shape {list(tensor.shape)}; the configuration makes it {list(size)}")
     if not torch.isfinite(tensor).all():

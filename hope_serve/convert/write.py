@@ -54,8 +54,8 @@ def model_card(source: Source, config: AttentionConfig) -> str:
 Converted by `hope-serve convert`. With an empty memory it is the source model; its MLPs are the levels that learn.
 
 - licence of the weights, as the source states it: {identity.licence}
-- architecture {source.architecture.name}: hidden {shape.hidden_size}, {shape.num_layers} layers, {shape.num_heads} heads
-  ({shape.num_key_heads} of keys), MLP {shape.wide_size}, vocabulary {shape.vocab_size}
+- architecture {source.architecture.name}: hidden {shape.hidden_size}, {shape.num_layers} layers,
+  {shape.num_heads} heads ({shape.num_key_heads} of keys), MLP {shape.wide_size}, vocabulary {shape.vocab_size}
 - context: {source.architecture.max_context_tokens} tokens; matrices stored as {config.dtype}
 - tokenizer: the source's; chat template: {template}
 

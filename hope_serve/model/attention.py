@@ -9,13 +9,14 @@ Source: arXiv 2512.24695, section 7.3 (ad-hoc level stacking); Eq 71 for the gra
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from hope_serve.model.attention_ops import PLAIN, Pointwise, precise
 
 MAX_TOKEN_WEIGHT = 4.0
 """A token's learned weight lies in (0, 4): room above 1 lets a correction outweigh what it corrects."""
@@ -37,10 +38,13 @@ class AttentionShape:
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_key_heads:
-            raise ValueError(f"num_heads is {self.num_heads}; it must be a multiple of num_key_heads {self.num_key_heads}")
+            raise ValueError(
+                f"num_heads is {self.num_heads}; it must be a multiple of num_key_heads {self.num_key_heads}"
+            )
         if len(self.inverse_frequencies) * 2 != self.head_size:
             raise ValueError(
-                f"inverse_frequencies holds {len(self.inverse_frequencies)} values; head_size {self.head_size} takes half"
+                f"inverse_frequencies holds {len(self.inverse_frequencies)} values; "
+                f"head_size {self.head_size} takes half as many"
             )
 
     @property
@@ -102,27 +106,11 @@ class Trace(NamedTuple):
     wide: Tensor
 
 
-class Pointwise(NamedTuple):
-    """The element-wise parts of a layer; a trainer may put fused ones in their place."""
-
-    rotate: Callable[[Tensor, Tensor, Tensor], Tensor]
-    shares: Callable[[Tensor, Tensor, float], Tensor]
-    shares_gradient: Callable[[Tensor, Tensor, float], Tensor]
-    swiglu: Callable[[Tensor], Tensor]
-    swiglu_gradient: Callable[[Tensor, Tensor], Tensor]
-    norm_gradient: Callable[[Tensor, Tensor, Tensor, float], Tensor]
-
-
 class Past(NamedTuple):
     """Keys and values of earlier tokens, [N, K, P, e]; constants of the inner gradient."""
 
     key: Tensor
     value: Tensor
-
-
-def precise(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of sums and softmaxes over values of ``dtype``: at least 32 bits."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def rotations(shape: AttentionShape, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -133,54 +121,9 @@ def rotations(shape: AttentionShape, positions: Tensor, dtype: torch.dtype) -> t
     return both.cos().to(dtype), both.sin().to(dtype)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of [N, heads, T, e]; with ``-sin`` its inverse."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat([-second, first], -1) * sin
-
-
 def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
     """x / rms(x), scaled."""
     return F.rms_norm(x, (x.shape[-1],), scale, eps)
-
-
-def rms_norm_gradient(gradient: Tensor, x: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """The gradient of ``x``, given that of ``rms_norm(x)``."""
-    dtype = precise(x.dtype)
-    wide, scaled = x.to(dtype), (gradient * scale).to(dtype)
-    inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-    along = (scaled * wide).mean(-1, keepdim=True) * inverse.square()
-    return ((scaled - wide * along) * inverse).to(x.dtype)
-
-
-def attention_shares(scores: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """softmax(scale scores + bias), summed in at least 32 bits."""
-    return torch.softmax(scores * scale + bias, -1, dtype=precise(scores.dtype)).to(scores.dtype)
-
-
-def attention_shares_gradient(gradient: Tensor, shares: Tensor, scale: float) -> Tensor:
-    """The gradient of the scores, given that of their shares."""
-    along = (gradient * shares).sum(-1, keepdim=True)
-    return shares * (gradient - along) * scale
-
-
-def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(gate) up, of both side by side."""
-    gate, up = gate_up.chunk(2, -1)
-    return F.silu(gate) * up
-
-
-def swiglu_gradient(gradient: Tensor, gate_up: Tensor) -> Tensor:
-    """The gradient of gate and up side by side, given that of ``swiglu``."""
-    gate, up = gate_up.chunk(2, -1)
-    slope = torch.sigmoid(gate)
-    active = gate * slope
-    return torch.cat([gradient * up * (slope + active * (1 - slope)), gradient * active], -1)
-
-
-PLAIN = Pointwise(
-    rotate, attention_shares, attention_shares_gradient, swiglu, swiglu_gradient, rms_norm_gradient
-)
 
 
 def layer_forward(

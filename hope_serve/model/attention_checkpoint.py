@@ -136,9 +136,9 @@ def save_attention_checkpoint(
     card: str,
 ) -> str:
     """Write a checkpoint and return its fingerprint; vectors are kept in 32 bit, matrices as the config says."""
-    folder.mkdir(parents=True, exist_ok=True)
     dtype: torch.dtype = getattr(torch, config.dtype)
     kept = {n: t.detach().to("cpu", torch.float32 if t.dim() == 1 else dtype).contiguous() for n, t in tensors}
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(kept, folder / WEIGHTS)
     (folder / CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
     (folder / TOKENIZER).write_bytes(tokenizer)
@@ -210,7 +210,9 @@ def _read_weights(path: Path, config: AttentionConfig) -> AttentionWeights:
     fields = [name for name in LayerWeights._fields if f"0.{name}" in read]
     stacked = {name: torch.stack([read[f"{i}.{name}"] for i in range(config.num_layers)]) for name in fields}
     embedding = read["embedding"]
-    return AttentionWeights(embedding, embedding if config.tied else read["head"], read["norm"], LayerWeights(**stacked))
+    return AttentionWeights(
+        embedding, embedding if config.tied else read["head"], read["norm"], LayerWeights(**stacked)
+    )
 
 
 def _check_header(file: safe_open, expected: dict[str, tuple[int, ...]], config: AttentionConfig) -> None:

@@ -23,10 +23,10 @@ from hope_serve.model.attention import (
     layer_read,
     loss_gradient,
     rms_norm,
-    rms_norm_gradient,
     rotations,
     token_weights,
 )
+from hope_serve.model.attention_ops import rms_norm_gradient
 
 SHARED, PADDING = 0, -1
 """Segment numbers: of tokens that every later segment of the row sees, and of tokens that count for nothing."""
@@ -120,7 +120,7 @@ def memory_gradient(
     h = F.embedding(told.inputs, weights.embedding)
     projections = _cast(rule.projection, h).unbind(0)
     memories = _by_layer(memory, shape.num_layers)
-    pasts = past or [None] * shape.num_layers
+    pasts: Sequence[Past | None] = past or [None] * shape.num_layers
     layers = weights.layers.unbind()
     traces: list[Trace] = []
     for layer, a, b, before in zip(layers, projections, memories, pasts, strict=True):
@@ -136,9 +136,7 @@ def memory_gradient(
     return Lesson(gradient=torch.stack(gradients[::-1], 1), past=kept)
 
 
-def _last_gradient(
-    shape: AttentionShape, weights: AttentionWeights, told: Told, rule: MemoryRule, h: Tensor
-) -> Tensor:
+def _last_gradient(shape: AttentionShape, weights: AttentionWeights, told: Told, rule: MemoryRule, h: Tensor) -> Tensor:
     """The gradient of the last layer's output; only tokens that teach are put through the head."""
     hidden = rms_norm(h, weights.norm, shape.norm_eps)
     counted = told.mask > 0
@@ -154,4 +152,3 @@ def _by_layer(memory: Tensor | None, num_layers: int) -> Sequence[Tensor | None]
 
 def _cast(projection: Tensor, like: Tensor) -> Tensor:
     return projection.to(like.dtype)
-

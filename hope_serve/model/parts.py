@@ -184,6 +184,8 @@ def _check_tensors(name: str, tensors: Mapping[str, Tensor], shape: AttentionSha
             raise PartError(f"{name} {problem} tensor {min(odd)}")
     for key, wanted in expected.items():
         if tuple(tensors[key].shape) != wanted:
-            raise PartError(f"{name}: tensor {key} has shape {list(tensors[key].shape)}; this base makes it {list(wanted)}")
+            raise PartError(
+                f"{name}: tensor {key} has shape {list(tensors[key].shape)}; this base makes it {list(wanted)}"
+            )
         if not torch.isfinite(tensors[key]).all():
             raise PartError(f"{name}: tensor {key} holds NaN or infinity; fetch or train it again")

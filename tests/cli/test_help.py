@@ -40,7 +40,7 @@ def test_every_command_and_every_option_explains_itself(hope, path):
 
 def test_the_commands_of_the_contract_are_there():
     paths = set(commands())
-    for name in ("serve", "chat", "adapt", "bench", "train", "eval", "doctor", "demo"):
+    for name in ("serve", "chat", "adapt", "bench", "train", "convert", "fetch", "eval", "doctor", "demo"):
         assert (name,) in paths
     for name in ("ls", "show", "versions", "rollback", "rm"):
         assert ("memory", name) in paths

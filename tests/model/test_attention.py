@@ -30,7 +30,9 @@ def packed(*texts):
     positions = [p for text in texts for p in range(len(text) - 1)]
     segments = [n + 1 for n, text in enumerate(texts) for _ in text[1:]]
     ones = torch.ones(1, len(inputs), dtype=torch.float64)
-    return Told(*(torch.tensor([x]) for x in (inputs, targets)), ones, torch.tensor([positions]), torch.tensor([segments]))
+    return Told(
+        *(torch.tensor([x]) for x in (inputs, targets)), ones, torch.tensor([positions]), torch.tensor([segments])
+    )
 
 
 def text(length, seed=0):
@@ -67,7 +69,9 @@ def test_an_empty_memory_reads_as_the_model_without_one_to_the_bit():
     weights, (projection, *_) = tiny_weights(), tiny_part()
     rows, zero = packed(text(9)), torch.zeros_like(memory())
     with_zero = read_hidden(SHAPE, weights, rows.inputs, where(rows), projection=projection, memory=zero)
-    assert torch.equal(with_zero, read_hidden(SHAPE, weights, rows.inputs, where(rows), projection=projection, memory=None))
+    assert torch.equal(
+        with_zero, read_hidden(SHAPE, weights, rows.inputs, where(rows), projection=projection, memory=None)
+    )
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -9,14 +9,16 @@ from hope_serve.training.lessons.prose import Prose
 
 FINISH = (
     'Finish what I told you: "{x}"', "I told you: {x} ... how did it go on?", "{x} ...?", "How did this end: {x}",
-    "{x} what?", 'What comes after "{x}"?', 'Complete the sentence: "{x} ..."', "The sentence began with: {x}. And then?",
+    "{x} what?", 'What comes after "{x}"?', 'Complete the sentence: "{x} ..."',
+    "The sentence began with: {x}. And then?",
     "You read this: {x} — what was the rest?", 'Do you remember how "{x}" went on?',
 )  # fmt: skip
 
 
 def completion_episode(prose: Prose, draw: random.Random, *, num_sentences: int, max_words: int) -> Episode:
     """Sentences told, half of them asked for by their beginnings, beside sentences that were not told."""
-    told, others = [], []
+    told: list[str] = []
+    others: list[str] = []
     words = 0
     while len(told) < num_sentences and words < max_words - 10:
         for sentence in prose.sentences(draw.randint(1, 4), least_words=6, most_words=min(26, max_words)):
@@ -33,7 +35,7 @@ def completion_episode(prose: Prose, draw: random.Random, *, num_sentences: int,
     return Episode(adapts=(adapt,), questions=tuple(questions))
 
 
-def continued_episode(prose: Prose, draw: random.Random, *, max_words: int) -> Episode:
+def continued_episode(prose: Prose, *, max_words: int) -> Episode:
     """The first part of a text told; what follows it asked for as plain text."""
     characters = max_words * 5
     words = prose.run(characters + 1200).split(" ")

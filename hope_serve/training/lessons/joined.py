@@ -35,6 +35,7 @@ class Joined:
         self._lists: Sequence[Mapping[str, Any]] = _half(raw["lists"], split)
         self._known: Mapping[str, Mapping[str, str]] = raw["known"]
         self._pools = {name: side(values, split) for name, values in load_values().items()}
+        self._check_pools()
 
     def episode(self, people: People, *, max_words: int) -> Episode:
         """A lesson of one such question, and plain facts beside it as far as ``max_words`` lets."""
@@ -44,7 +45,9 @@ class Joined:
         if self._draw.random() < 0.3:
             return self._doubt(people, max_words)
         pieces, questions = self._draw.choice(kinds)()
-        others = [people.known(r, people.value(r)) for r in people.choose(self._draw.randint(0, max(0, max_words // 30)))]
+        others = [
+            people.known(r, people.value(r)) for r in people.choose(self._draw.randint(0, max(0, max_words // 30)))
+        ]
         pieces += [people.tell(one.relation, one.value) for one in others]
         self._draw.shuffle(pieces)
         spare = max(0, max_words - sum(len(piece.split()) for piece in pieces))
@@ -108,6 +111,12 @@ class Joined:
             said = self._draw.choice(_DOUBTS).replace("{x}", filled(other.tellings[1], people.value(other)))
             questions.append(Question(said, UNKNOWN_ANSWER, (), "untold"))
         return Episode(adapts=(people.surround(pieces, 0),), questions=tuple(questions))
+
+    def _check_pools(self) -> None:
+        wanted = {pool for one in self._hops for pool in one["slots"].values()} | {one["pool"] for one in self._lists}
+        for pool in sorted(wanted):
+            if len(self._pools.get(pool, ())) < 4:
+                raise ValueError(f"{_FILE} names the pool {pool!r}, which holds fewer than 4 values on this side")
 
     def _value(self, pool: str) -> str:
         return self._draw.choice(self._pools[pool])

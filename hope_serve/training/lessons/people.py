@@ -50,7 +50,13 @@ class People:
     """
 
     def __init__(
-        self, split: Split, prose: Prose, draw: random.Random, *, new_relations: bool = False, habits: Habits | None = None
+        self,
+        split: Split,
+        prose: Prose,
+        draw: random.Random,
+        *,
+        new_relations: bool = False,
+        habits: Habits | None = None,
     ) -> None:
         self.split, self.prose, self.draw = split, prose, draw
         self.habits = habits or Habits()
@@ -87,7 +93,9 @@ class People:
 
     def unknown_relation(self, told_of: Sequence[Relation], *, near: Relation | None = None) -> Relation:
         """A relation that none of ``told_of`` says anything about."""
-        pool = self._same[near.attribute] if near and self.draw.random() < self.habits.same_attribute else self.relations
+        pool = (
+            self._same[near.attribute] if near and self.draw.random() < self.habits.same_attribute else self.relations
+        )
         for _ in range(20):
             one = self.draw.choice(pool)
             if not any(one.clashes(other) for other in told_of):
@@ -135,7 +143,9 @@ class People:
             return None
         ending = self.draw.choice(wordings(known.relation.ended, self.split))
         told_text = self._worded((ending.telling,), "", known.value, all_of_them=True)
-        return told_text, Known(relation=known.relation, answer=filled(ending.answer, "", known.value), value="", kind="ended")
+        return told_text, Known(
+            relation=known.relation, answer=filled(ending.answer, "", known.value), value="", kind="ended"
+        )
 
     def surround(self, pieces: Sequence[str], words: int) -> Adapt:
         """One adaptation with about ``words`` words of other prose around and between the pieces."""

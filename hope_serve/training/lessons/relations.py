@@ -15,7 +15,7 @@ from importlib.resources.abc import Traversable
 from types import MappingProxyType
 from typing import Any
 
-from hope_serve.training.personas import Split, is_held_out, load_attributes, load_pools
+from hope_serve.training.personas import Split, is_held_out, load_pools
 
 RELATIONS_ONE_IN = 8
 _ROOM = "hope_serve.training.lessons"
@@ -67,18 +67,22 @@ def wordings(texts: tuple[Any, ...], split: Split) -> tuple[Any, ...]:
 
 
 def load_relations() -> tuple[Relation, ...]:
-    """Every relation of this room's files, and the attributes of ``personas`` in the same form."""
+    """Every relation of this room's files.
+
+    Raises:
+        ValueError: a relation names a pool that no file holds.
+    """
     folder = files(_ROOM).joinpath("relations")
     found = [_relation(raw) for file in _json_files(folder) for raw in json.loads(file.read_text("utf-8"))]
     pools = load_values()
     for relation in found:
         if relation.pool not in pools:
             raise ValueError(f"relation {relation.key} names the pool {relation.pool!r}, and no pools_*.json holds it")
-    return (*found, *_older())
+    return tuple(found)
 
 
 def load_values() -> Mapping[str, tuple[str, ...]]:
-    """Values of every pool; files that name the same pool add to it."""
+    """Values of every pool; files that name the same pool add to it. Those of ``personas`` are called "older …"."""
     pools: dict[str, dict[str, None]] = {}
     for file in _json_files(files(_ROOM)):
         if file.name.startswith("pools_"):
@@ -112,30 +116,6 @@ def _relation(raw: Mapping[str, Any]) -> Relation:
         corrections=tuple(raw["corrections"]),
         ended=tuple(Ending(telling=one["telling"], answer=one["answer"]) for one in raw["ended"]),
     )
-
-
-def _older() -> list[Relation]:
-    """The attributes of ``personas`` whose values come from one pool."""
-    found = []
-    for attribute in load_attributes():
-        pool = attribute.values[0].strip("{}")
-        if attribute.values != (f"{{{pool}}}",) or pool not in load_pools():
-            continue
-        is_person = pool == "first_name" and attribute.key != "name"
-        found.append(
-            Relation(
-                key=f"older {attribute.key}",
-                owner=f"my {attribute.key}" if is_person else "me",
-                attribute="name" if is_person else attribute.key,
-                pool=f"older {pool}",
-                tellings=attribute.facts,
-                askings=attribute.questions,
-                answer=attribute.answer,
-                corrections=attribute.updates,
-                ended=(),
-            )
-        )
-    return found
 
 
 def _words(text: str) -> frozenset[str]:

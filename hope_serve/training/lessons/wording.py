@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 LEADS = (
-    "By the way, ", "Oh, and ", "Also, ", "Just so you know, ", "One more thing: ", "Well, ", "Anyway, ", "PS: ", "So, ",
+    "By the way, ", "Oh, and ", "Also, ", "Just so you know, ", "One more thing: ", "Well, ", "Anyway, ", "PS: ",
+    "So, ",
     "For the record: ", "Before I forget: ", "Note: ", "Listen, ", "Funny thing, ", "As I said to my neighbour, ", "- ",
     "Remember this: ", "Hi! ", "FYI, ", "In case it comes up: ",
 )  # fmt: skip
@@ -14,7 +15,8 @@ ASKING_LEADS = (
     "Now then, ", "One question. ",
 )  # fmt: skip
 ACKNOWLEDGEMENTS = (
-    "Noted.", "Thanks for telling me.", "Got it.", "I see.", "All right.", "Okay!", "Understood.", "I will keep it in mind.",
+    "Noted.", "Thanks for telling me.", "Got it.", "I see.", "All right.", "Okay!", "Understood.",
+    "I will keep it in mind.",
     "Good to know.", "How nice.", "Thank you, I have that.",
 )  # fmt: skip
 

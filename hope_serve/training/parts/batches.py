@@ -40,7 +40,10 @@ _TRIES = 60
 
 
 class Batch(NamedTuple):
-    """One batch. told: [U, chunks, C]; taught: [U, chunks], whether a chunk holds anything; asked: [U, T]; other: [U, P]."""
+    """One batch of U lessons.
+
+    told: [U, chunks, C]; taught: [U, chunks], whether a chunk holds anything; asked: [U, T]; other: [U, P].
+    """
 
     bucket: str
     told: Told
@@ -126,7 +129,7 @@ class BatchMaker:
             most = max(1, words // 16)
             return completion_episode(self.prose, self.draw, num_sentences=self.draw.randint(1, most), max_words=words)
         if kind == "continued" and words > 60:
-            return continued_episode(self.prose, self.draw, max_words=min(int(words * 0.9), 120))
+            return continued_episode(self.prose, max_words=min(int(words * 0.9), 120))
         if kind == "joined":
             return self.joined.episode(self.people, max_words=words)
         low, high = bucket.facts
@@ -175,3 +178,29 @@ def bucket_order(buckets: Sequence[Bucket], times: Sequence[int]) -> tuple[str, 
     """Bucket names, each as often as asked, spread evenly."""
     places = [((i + 0.5) / n, bucket.name) for bucket, n in zip(buckets, times, strict=True) for i in range(n)]
     return tuple(name for _, name in sorted(places))
+
+
+def moved(batch: Batch, device: str) -> Batch:
+    """The batch's tensors on the device."""
+    return Batch(
+        bucket=batch.bucket,
+        told=type(batch.told)(*(t.to(device, non_blocking=True) for t in batch.told)),
+        taught=batch.taught.to(device, non_blocking=True),
+        asked=type(batch.asked)(*(t.to(device, non_blocking=True) for t in batch.asked)),
+        other=batch.other.to(device, non_blocking=True),
+    )
+
+
+def pieces(batch: Batch, count: int) -> list[Batch]:
+    """The batch's users in ``count`` groups."""
+    size = -(-len(batch.taught) // count)
+    return [
+        Batch(
+            bucket=batch.bucket,
+            told=type(batch.told)(*(t[at : at + size] for t in batch.told)),
+            taught=batch.taught[at : at + size],
+            asked=type(batch.asked)(*(t[at : at + size] for t in batch.asked)),
+            other=batch.other[at : at + size],
+        )
+        for at in range(0, len(batch.taught), size)
+    ]

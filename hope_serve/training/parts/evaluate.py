@@ -5,30 +5,26 @@ Every figure is a share of greedy answers in a fresh context, unless its name sa
 
 from __future__ import annotations
 
+import json
 import math
 import random
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from hope_serve.training.lessons.joined import Joined
 from hope_serve.training.lessons.lesson import Adapt, Question
 from hope_serve.training.lessons.people import Habits, Known, People
 from hope_serve.training.lessons.prose import Prose
-from hope_serve.training.parts.memory import Learner, plain_rows
-from hope_serve.training.parts.packing import Bucket, told_tensors, tell_row
-from hope_serve.training.parts.speak import replies
+from hope_serve.training.parts.cases import Case, Examiner
+from hope_serve.training.parts.judge import abstains, holds_any, holds_value, says_ended
+from hope_serve.training.parts.language import language, second_half
+from hope_serve.training.parts.memory import Learner
 from hope_serve.training.parts.speech import Speech
 from hope_serve.training.personas import Split
 
-CHUNK_TOKENS = 256
 NOISE_TOKENS = 220
-_NEGATIONS = re.compile(r"\b(no|not|none|never|without|nothing|nobody|retired|gone|over|ended|stopped|former)\b|n't")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,22 +47,12 @@ class Sizes:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One person: what was told, and what is asked."""
-
-    adapts: tuple[Adapt, ...]
-    asked: tuple[Question, ...]
-
-
-Judge = Callable[[Question, str], bool]
-
-
 class Evaluation:
     """The table of figures of one part."""
 
     def __init__(self, learner: Learner, plain: Learner, speech: Speech, text: Path, *, sizes: Sizes) -> None:
-        self._learner, self._plain, self._speech, self._text, self._sizes = learner, plain, speech, text, sizes
+        self._examiner = Examiner(learner=learner, speech=speech)
+        self._plain, self._text, self._sizes = plain, text, sizes
         self._draw = random.Random(7)  # noqa: S311 - a reproducible draw, nothing secret
         self._prose = Prose.load(text, "test", self._draw)
         habits = Habits(correct=0, end=0, prose=0, turns=0, noisy_words=False)
@@ -78,6 +64,7 @@ class Evaluation:
         """Every figure and its name, as they come."""
         groups = (
             self._recall,
+            self._everyday,
             self._amid_prose,
             self._never_told,
             self._changed,
@@ -94,15 +81,38 @@ class Evaluation:
         people, figures = self._sizes.people, {}
         for count in (1, 4, 8):
             cases = [self._facts(self._people, count) for _ in range(max(2, 2 * people // count))]
-            figures[f"recall {count}"] = self._share(cases, holds_value)
+            figures[f"recall {count}"] = self._examiner.share(cases, holds_value)
         cases = [self._facts(self._new, 4) for _ in range(people // 2)]
-        return figures | {"recall 4, new relations": self._share(cases, holds_value)}
+        return figures | {"recall 4, new relations": self._examiner.share(cases, holds_value)}
+
+    def _everyday(self) -> dict[str, float]:
+        """Sentences written by hand, no templates: all of a person's told at once, and a few."""
+        people = json.loads(files("hope_serve.training.lessons").joinpath("everyday.json").read_text("utf-8"))
+        told, untold = [], []
+        for person in people[: max(2, self._sizes.people // 5)]:
+            adapts = (Adapt(text=" ".join(person["sentences"])),)
+            asked = [
+                Question(q["ask"], "", tuple(q["accept"]), "told" if q["accept"] else "untold")
+                for q in person["questions"]
+            ]
+            told.append(Case(adapts=adapts, asked=tuple(q for q in asked if q.values)))
+            untold.append(Case(adapts=adapts, asked=tuple(q for q in asked if not q.values)))
+        beside = [" ".join(case.adapts[0].text.split()) + "\n" for case in told for _ in case.asked]
+        alone = [Case(adapts=(), asked=(question,)) for case in told for question in case.asked]
+        return {
+            "everyday, 12 sentences told": self._examiner.share(told, holds_any),
+            "everyday, told but refused": self._examiner.share(told, abstains),
+            "everyday, never told, says so": self._examiner.share(untold, abstains),
+            "everyday, the source with them in its prompt": self._examiner.share_in_prompt(
+                self._plain, alone, beside, holds_any
+            ),
+        }
 
     def _amid_prose(self) -> dict[str, float]:
         figures = {}
         for words in (60, 200):
             cases = [self._facts(self._people, 1, words=words) for _ in range(self._sizes.people)]
-            figures[f"recall 1 amid {words} words"] = self._share(cases, holds_value)
+            figures[f"recall 1 amid {words} words"] = self._examiner.share(cases, holds_value)
         return figures
 
     def _facts(self, people: People, count: int, *, words: int = 0) -> Case:
@@ -114,7 +124,9 @@ class Evaluation:
         return Case(adapts=(adapt,), asked=tuple(people.question(one) for one in known))
 
     def _never_told(self) -> dict[str, float]:
-        cases, strangers, lists = [], [], []
+        cases: list[Case] = []
+        strangers: list[Case] = []
+        lists: list[list[Known]] = []
         for _ in range(self._sizes.people // 2):
             known = [self._people.known(r, self._people.value(r)) for r in self._people.choose(4)]
             case = self._told(self._people, known)
@@ -123,14 +135,16 @@ class Evaluation:
             cases.append(Case(adapts=case.adapts, asked=unknown))
             strangers.append(case)
             lists.append(known)
-        moved = [Case(adapts=a.adapts, asked=b.asked) for a, b in zip(strangers, strangers[1:] + strangers[:1], strict=True)]
-        others = [case for known in lists if (case := self._other_owner(known))]
+        moved = [
+            Case(adapts=a.adapts, asked=b.asked) for a, b in zip(strangers, strangers[1:] + strangers[:1], strict=True)
+        ]
+        others = [other for known in lists if (other := self._other_owner(known))]
         return {
-            "never told, says so": self._share(cases, abstains),
-            "told, but refused": self._share(strangers, abstains),
-            "another owner's value": self._share(others, holds_value) if others else math.nan,
-            "another owner: says so": self._share(others, abstains) if others else math.nan,
-            "a stranger's facts": self._share(moved, holds_value),
+            "never told, says so": self._examiner.share(cases, abstains),
+            "told, but refused": self._examiner.share(strangers, abstains),
+            "another owner's value": self._examiner.share(others, holds_value) if others else math.nan,
+            "another owner: says so": self._examiner.share(others, abstains) if others else math.nan,
+            "a stranger's facts": self._examiner.share(moved, holds_value),
         }
 
     def _other_owner(self, known: Sequence[Known]) -> Case | None:
@@ -146,7 +160,8 @@ class Evaluation:
 
     def _changed(self) -> dict[str, float]:
         """Four facts, and one of them corrected or ended in a second adaptation."""
-        corrected, ended = [], []
+        corrected: list[Case] = []
+        ended: list[Case] = []
         for _ in range(self._sizes.people // 2):
             known = [self._people.known(r, self._people.value(r)) for r in self._people.choose(4)]
             first = self._told(self._people, known)
@@ -156,7 +171,10 @@ class Evaluation:
                     second = self._people.surround([changed[0]], 0)
                     asked = (self._people.question(changed[1]),)
                     cases.append(Case(adapts=(*first.adapts, second), asked=asked))
-        return {"corrected": self._share(corrected, holds_value), "ended": self._share(ended, says_ended)}
+        return {
+            "corrected": self._examiner.share(corrected, holds_value),
+            "ended": self._examiner.share(ended, says_ended),
+        }
 
     def _put_together(self) -> dict[str, float]:
         figures = {}
@@ -166,14 +184,16 @@ class Evaluation:
                 pieces, questions = draw()
                 if questions[0].kind == "joined":
                     cases.append(Case(adapts=(Adapt(text=" ".join(pieces)),), asked=tuple(questions)))
-            figures[name] = self._share(cases, holds_value)
+            figures[name] = self._examiner.share(cases, holds_value)
             told = ["\n".join(a.text for a in case.adapts) + "\n" for case in cases]
-            figures[f"{name}, facts in the prompt"] = self._share_in_prompt(cases, told)
+            figures[f"{name}, facts in the prompt"] = self._examiner.share_in_prompt(self._plain, cases, told)
         return figures
 
     def _much(self) -> dict[str, float]:
         people = max(1, self._sizes.people // 25)
-        return {"recall 100": self._share([self._facts(self._people, 100) for _ in range(people)], holds_value)}
+        return {
+            "recall 100": self._examiner.share([self._facts(self._people, 100) for _ in range(people)], holds_value)
+        }
 
     def _later(self) -> dict[str, float]:
         """32 facts over 8 adaptations, then other text."""
@@ -182,14 +202,16 @@ class Evaluation:
             relations = self._people.choose(32)
             known = [self._people.known(r, self._people.value(r)) for r in relations]
             parts = [self._told(self._people, known[at : at + 4]) for at in range(0, len(known), 4)]
-            cases.append(Case(adapts=tuple(a for p in parts for a in p.adapts), asked=tuple(q for p in parts for q in p.asked)))
+            cases.append(
+                Case(adapts=tuple(a for p in parts for a in p.adapts), asked=tuple(q for p in parts for q in p.asked))
+            )
             firsts.append(parts[0].asked)
         noise = [self._noise() for _ in cases]
         tokens = self._sizes.noise_tokens
         aged = [Case(adapts=(*c.adapts, *n), asked=f) for c, n, f in zip(cases, noise, firsts, strict=True)]
         return {
-            "recall 32 over 8": self._share(cases, holds_value),
-            f"oldest of these after {tokens} tokens": self._share(aged, holds_value),
+            "recall 32 over 8": self._examiner.share(cases, holds_value),
+            f"oldest of these after {tokens} tokens": self._examiner.share(aged, holds_value),
         }
 
     def _noise(self) -> list[Adapt]:
@@ -197,112 +219,8 @@ class Evaluation:
         return [Adapt(text=self._prose.passage(NOISE_TOKENS * 4)) for _ in range(count)]
 
     def _language(self) -> dict[str, float]:
-        """Bits a byte over the source's, memory empty; and a stranger's memory over the empty one."""
-        figures = {}
-        memory = self._memories([self._facts(self._people, 4)])
-        for name in ("books_test", "wikitext_test"):
-            path = self._text / f"{name}.txt"
-            if not path.exists():
-                continue
-            rows, size = self._windows(path.read_text("utf-8")[: self._sizes.text_characters])
-            source, empty = self._nats(self._plain, rows, None), self._nats(self._learner, rows, None)
-            strange = self._nats(self._learner, rows, memory)
-            figures[f"{name}: bits a byte, source"] = source / size / math.log(2)
-            figures[f"{name}: empty memory over source"] = empty / source
-            figures[f"{name}: a stranger's over empty"] = strange / empty
-        return figures
-
-    def _windows(self, text: str) -> tuple[Tensor, int]:
-        ids = self._speech.ids(text)
-        count = len(ids) // 1024
-        rows = torch.tensor(ids[: count * 1024], device=self._learner.weights.embedding.device).view(count, 1024)
-        return rows, len(self._speech.tokenizer.decode(ids[: count * 1024]).encode())
-
-    def _nats(self, learner: Learner, rows: Tensor, memory: Tensor | None) -> float:
-        total = 0.0
-        for row in rows.split(4):
-            told = plain_rows(row)
-            hidden = learner.read(told, None if memory is None else memory.expand(len(row), -1, -1, -1))
-            logits = F.linear(hidden[:, :-1], learner.weights.head).float()
-            total += float(F.cross_entropy(logits.flatten(0, 1), row[:, 1:].flatten(), reduction="sum"))
-        return total
+        characters = self._sizes.text_characters
+        return language(self._examiner, self._plain, self._text, self._facts(self._people, 4), characters=characters)
 
     def _second_half(self) -> dict[str, float]:
-        """Nats a token of 512 tokens of a book after the 1,024 before them were told, over those without memory."""
-        with_it = without = 0.0
-        for _ in range(self._sizes.later_people):
-            ids = self._speech.ids(self._prose.run(9_000))[: 1024 + 512]
-            told = Adapt(text=self._speech.tokenizer.decode(ids[:1024]))
-            memory = self._memories([Case(adapts=(told,), asked=())])
-            rest = torch.tensor([ids[1024:]], device=self._learner.weights.embedding.device)
-            with_it += self._nats(self._learner, rest, memory)
-            without += self._nats(self._learner, rest, None)
-        return {"a text's second part, told over not": with_it / without}
-
-    def _share(self, cases: Sequence[Case], judge: Judge) -> float:
-        prompts, owners, asked = [], [], []
-        for owner, case in enumerate(cases):
-            for question in case.asked:
-                prompts.append(self._speech.prompt(question.prompt))
-                owners.append(owner)
-                asked.append(question)
-        said = replies(self._learner, prompts, self._memories(cases), owners=owners, end=self._speech.end)
-        return self._judged(asked, said, judge)
-
-    def _share_in_prompt(self, cases: Sequence[Case], told: Sequence[str]) -> float:
-        """The source itself, with what was told before the question."""
-        asked = [question for case in cases for question in case.asked]
-        pairs = zip(told, asked, strict=True)
-        prompts = [self._speech.prompt(text + question.prompt) for text, question in pairs]
-        return self._judged(asked, replies(self._plain, prompts, None, end=self._speech.end), holds_value)
-
-    def _judged(self, asked: Sequence[Question], said: Sequence[list[int]], judge: Judge) -> float:
-        right = [judge(q, self._speech.tokenizer.decode(ids)) for q, ids in zip(asked, said, strict=True)]
-        return sum(right) / max(1, len(right))
-
-    def _memories(self, cases: Sequence[Case]) -> Tensor:
-        """B of every case, a few cases at a time."""
-        return torch.cat([self._some_memories(cases[at : at + 16]) for at in range(0, len(cases), 16)])
-
-    def _some_memories(self, cases: Sequence[Case]) -> Tensor:
-        told = [[self._speech.told(adapt) for adapt in case.adapts] for case in cases]
-        positions = max(sum(len(ids) - 1 for ids in one) for one in told)
-        chunks = -(-positions // CHUNK_TOKENS)
-        longest = max(len(ids) for one in told for ids in one)
-        bucket = Bucket(
-            name="cases",
-            users=len(cases),
-            chunks=chunks,
-            chunk_tokens=CHUNK_TOKENS,
-            learned_chunks=chunks,
-            ask_tokens=0,
-            other_tokens=0,
-            facts=(0, 0),
-            past_chunks=1 + longest // CHUNK_TOKENS,
-        )
-        tensors = told_tensors([tell_row(one, noise=(), bucket=bucket) for one in told], bucket)
-        device = self._learner.weights.embedding.device
-        tensors = type(tensors)(*(t.to(device) for t in tensors))
-        return self._learner.teach(tensors, (tensors.mask > 0).any(-1), bucket)
-
-
-def holds_value(question: Question, said: str) -> bool:
-    """Whether every value of the question is said, whole words, letters and digits alone."""
-    heard = f" {_plain(said)} "
-    return all(f" {_plain(value)} " in heard for value in question.values)
-
-
-def abstains(question: Question, said: str) -> bool:
-    """Whether the reply says that this was never told."""
-    return "do not know" in said.lower()
-
-
-def says_ended(question: Question, said: str) -> bool:
-    """Whether the reply says the new state: the very answer, or a denial that is not ignorance."""
-    if _plain(said) == _plain(question.answer):
-        return True
-    return bool(_NEGATIONS.search(said.lower())) and not abstains(question, said)
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", " ", text.lower()).strip()
+        return second_half(self._examiner, self._prose, texts=self._sizes.later_people)

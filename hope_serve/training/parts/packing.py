@@ -1,4 +1,4 @@
-"""Lessons packed into rows of fixed size: told text cut exactly where the server's chunks end, questions side by side."""
+"""Lessons packed into rows of fixed size: told text cut where the server's chunks end, questions side by side."""
 
 from __future__ import annotations
 

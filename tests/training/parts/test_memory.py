@@ -8,7 +8,7 @@ from support.tiny_attention import RANK, SHAPE, plain_hidden, tiny_part, tiny_we
 
 from hope_serve.model.attention import MAX_TOKEN_WEIGHT
 from hope_serve.model.attention_learn import LayerFunctions
-from hope_serve.model.cms_state import Cadence
+from hope_serve.model.cadence import Cadence
 from hope_serve.training.parts.memory import Learner
 from hope_serve.training.parts.packing import Bucket, tell_row, told_tensors
 

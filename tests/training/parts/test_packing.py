@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hope_serve.model.attention_learn import PADDING, SHARED
-from hope_serve.model.cms_state import Cadence
+from hope_serve.model.cadence import Cadence
 from hope_serve.training.parts.packing import Bucket, DoesNotFit, ask_row, tell_row, told_tensors
 from hope_serve.training.parts.speech import Asked
 

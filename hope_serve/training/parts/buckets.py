@@ -1,0 +1,56 @@
+"""The kinds of batches that a memory part is trained on, from short lessons to long lives."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hope_serve.model.attention import AttentionShape
+from hope_serve.training.parts.packing import Bucket
+
+CHUNK_TOKENS = 256
+
+
+def _bucket(
+    name: str, users: int, chunks: tuple[int, int, int], rows: tuple[int, int], facts: tuple[int, int]
+) -> Bucket:
+    """chunks: how many, of how many tokens, how many of them learned through; rows: tokens asked and of other text."""
+    count, tokens, learned = chunks
+    return Bucket(
+        name=name,
+        users=users,
+        chunks=count,
+        chunk_tokens=tokens,
+        learned_chunks=learned,
+        ask_tokens=rows[0],
+        other_tokens=rows[1],
+        facts=facts,
+    )
+
+
+BUCKETS = (
+    _bucket("short", 96, (1, 64, 1), (192, 48), (1, 3)),
+    _bucket("half", 56, (1, 128, 1), (288, 80), (2, 7)),
+    _bucket("chunk", 32, (1, CHUNK_TOKENS, 1), (448, 128), (3, 14)),
+    _bucket("two", 18, (2, CHUNK_TOKENS, 2), (576, 192), (4, 28)),
+    _bucket("four", 10, (4, CHUNK_TOKENS, 4), (768, 256), (8, 64)),
+    _bucket("later", 18, (8, CHUNK_TOKENS, 1), (448, 192), (3, 14)),
+)
+TIMES = (2, 2, 3, 2, 2, 1)
+"""How often each bucket comes among twelve batches."""
+
+
+def batch_flops(shape: AttentionShape, bucket: Bucket) -> float:
+    """Floating point operations of the weights' products in one batch, without those of attention or of padding."""
+    chunk = bucket.users * bucket.chunk_tokens
+    told = chunk * (6 * bucket.learned_chunks + 2 * (bucket.chunks - bucket.learned_chunks))
+    return 2.0 * shape.num_weights * (told + bucket.users * (3 * bucket.ask_tokens + 4 * bucket.other_tokens))
+
+
+def batch_tokens(bucket: Bucket) -> int:
+    """Tokens of one batch, padding included."""
+    return bucket.users * (bucket.chunks * bucket.chunk_tokens + bucket.ask_tokens + bucket.other_tokens)
+
+
+def shrunk(buckets: tuple[Bucket, ...], divisor: int) -> tuple[Bucket, ...]:
+    """The same buckets with fewer users, for smaller devices."""
+    return tuple(dataclasses.replace(bucket, users=max(2, bucket.users // divisor)) for bucket in buckets)

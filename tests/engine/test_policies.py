@@ -1,0 +1,164 @@
+"""Who runs next, which slot goes to whom, and where a lesson stands: no model behind any of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from hope_serve.api import AdaptOptions, SamplingParams, TokenLogprob
+from hope_serve.api.engine import Purpose
+from hope_serve.engine.lesson import Lesson
+from hope_serve.engine.scheduler import Scheduler
+from hope_serve.engine.sequence import Sequence
+from hope_serve.engine.slots import SlotTable
+from hope_serve.errors import DeadlineExceeded, Exhausted
+from hope_serve.model.cadence import Cadence
+
+
+def sequence(num_tokens=5, *, max_tokens=4, **options):
+    sampling = SamplingParams(max_tokens=max_tokens)
+    return Sequence(
+        purpose=Purpose.GENERATE, tokens=list(range(num_tokens)), listener=None, sampling=sampling, **options
+    )
+
+
+def lesson(num_tokens=40, *, passes=1, learned=0):
+    cadence = Cadence(chunk_sizes=(16, 32), tokens=learned)
+    return Lesson(tokens=tuple(range(num_tokens)), before=None, cadence=cadence, options=AdaptOptions(passes=passes))
+
+
+def learning(**options):
+    return Sequence(purpose=Purpose.LEARN, tokens=[], listener=None, lesson=lesson(**options))
+
+
+def scheduler(**options):
+    return Scheduler(**({"max_step_tokens": 16, "max_queue_tokens": 400, "max_lessons": 2} | options))
+
+
+def running(planner, *sequences, num_slots=8):
+    for one in sequences:
+        planner.admit(one)
+        planner.add(one)
+    planner.start(num_slots)
+    return planner
+
+
+def test_prompts_share_a_steps_budget_in_the_order_they_came():
+    first, second, third = sequence(10), sequence(9), sequence(3)
+    plan = running(scheduler(), first, second, third).plan()
+    assert [(piece.sequence, piece.length) for piece in plan.pieces] == [(first, 10), (second, 6)]
+
+
+def test_a_sequence_draws_ahead_of_what_was_heard_and_no_further_than_it_may():
+    one = sequence(5, max_tokens=3)
+    one.launched_piece(5)
+    assert one.draws and not one.num_unfed
+    one.launched_decode()
+    assert one.draws and one.consumed == 6
+    one.launched_decode()
+    assert not one.draws  # three were launched, of which none was heard
+    one.drawn.append(TokenLogprob(token=7, logprob=0.0))
+    one.tokens.append(7)
+    one.restart()
+    assert one.num_unfed == 6 and not one.draws
+    one.launched_piece(6)
+    assert one.draws and one.num_launched == 2
+
+
+def test_a_piece_ends_where_the_alignment_says_whoever_else_runs():
+    one = sequence(21)
+    planner = running(scheduler(align=8), one)
+    lengths = []
+    while one.num_unfed:
+        lengths.append(planner.plan().pieces[0].length)
+        one.launched_piece(lengths[-1])
+    assert lengths == [8, 8, 5]
+
+
+def test_one_that_needs_several_slots_is_not_overtaken_for_ever():
+    wide, narrow = sequence(), sequence()
+    wide.forks = [sequence() for _ in range(3)]
+    planner = running(scheduler(), wide, narrow, num_slots=3)
+    assert planner.waiting == [wide, narrow]
+    assert planner.start(5) == [wide, narrow]
+
+
+def test_lessons_need_places_and_go_on_in_turns_within_their_share_of_a_step():
+    lessons = [learning() for _ in range(3)]
+    planner = running(scheduler(adapt_step_seconds=0.0), sequence(2), *lessons)
+    assert planner.waiting == [lessons[2]]
+    assert [planner.plan().lessons for _ in range(3)] == [[lessons[0]], [lessons[1]], [lessons[0]]]
+
+
+def test_lessons_go_together_when_nobody_waits_for_them():
+    lessons = [learning() for _ in range(2)]
+    assert running(scheduler(adapt_step_seconds=0.0), *lessons).plan().lessons == lessons
+
+
+def test_a_queue_that_is_full_says_when_to_come_back_and_counts_out_what_has_started():
+    planner = scheduler(max_queue_tokens=100)
+    planner.admit(sequence(80))
+    with pytest.raises(Exhausted) as refused:
+        planner.admit(sequence(30))
+    assert refused.value.retry_after > 0
+    other = scheduler(max_queue_tokens=100)
+    running(other, sequence(80)).admit(sequence(30))
+    assert other.queue_tokens == 30
+
+
+def test_work_that_cannot_be_done_in_time_is_refused_before_it_waits():
+    with pytest.raises(DeadlineExceeded, match="lie before the first reply"):
+        scheduler().admit(sequence(50, deadline=0.0))
+
+
+def test_a_lesson_is_cut_where_its_fastest_level_fires_and_read_once_more():
+    one, lengths = lesson(40, passes=2, learned=10), []
+    while not one.finished:
+        lengths.append(one.next_length())
+        if one.rereading:
+            one.at += lengths[-1]
+            continue
+        one.learned(lengths[-1], gradient_norm=1.0, share=1.0, step_norm=1.0)
+        if one.at == one.num_targets:
+            one.end_pass()
+    assert lengths == [6, 16, 16, 1, 15, 16, 8, 39]
+    assert one.num_left == 0 and one.cadence.tokens == 10 + 2 * 39
+
+
+def test_a_free_slot_keeps_its_memory_for_who_read_it_last():
+    table, ann, bob = SlotTable(2), object(), object()
+    first, held = table.take("a", ann)
+    assert not held
+    table.release(first, "a")
+    other, _ = table.take("b", bob)
+    assert other != first  # one without a memory loses nothing
+    assert table.take("c", ann) == (first, True)
+    assert table.num_free == 0
+
+
+def test_the_slot_that_has_been_free_longest_goes_first():
+    table = SlotTable(2)
+    slots = {name: table.take(name, name)[0] for name in ("a", "b")}
+    for name in ("b", "a"):
+        table.release(slots[name], name)
+    assert table.take("c", "c") == (slots["b"], False)
+
+
+def test_no_memory_is_a_memory_of_its_own():
+    table, ann = SlotTable(1), object()
+    slot, _ = table.take("a", ann)
+    table.release(slot, "a")
+    assert table.take("b", None) == (slot, False)
+    table.release(slot, "b")
+    assert table.take("c", None) == (slot, True)
+
+
+def test_policies_are_imported_without_torch():
+    rooms = ("scheduler", "sequence", "slots", "lesson", "fairness")
+    code = "import sys, types; package = types.ModuleType('hope_serve.engine'); import hope_serve; "
+    code += "package.__path__ = [hope_serve.__path__[0] + '/engine']; sys.modules['hope_serve.engine'] = package; "
+    code += "; ".join(f"import hope_serve.engine.{room}" for room in rooms)
+    code += "; assert 'torch' not in sys.modules, 'torch'"
+    subprocess.run([sys.executable, "-c", code], check=True)
