@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from support.tiny_model import tiny_config, tiny_model
 
-from hope_serve.model.cms import Delta
 from hope_serve.model.cadence import Cadence
+from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState
 from hope_serve.model.config import LevelConfig
 from hope_serve.model.learn import accumulate, fire, level_rules, read_deltas, segment_gradient

@@ -19,9 +19,9 @@ from hope_serve.errors import (
     RequestIdReused,
     VersionConflict,
 )
-from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.metrics import Metrics
 from hope_serve.model.cadence import Cadence
+from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.model.cms_state import CmsState
 from hope_serve.model.config import LevelConfig
 from hope_serve.model.learn import accumulate, fire, level_rules, read_deltas, segment_gradient
