@@ -38,17 +38,19 @@ def hardware() -> str:
     )
 
 
-def write_report(name: str, figures: list[Figure], *, save: bool = True) -> None:
-    """Print the figures, and keep them as ``results/<date>-<name>.md``."""
+def write_report(name: str, figures: list[Figure], *, save: bool = True, notes: str = "") -> None:
+    """Print the figures, and keep them, with ``notes`` behind them, as ``results/<date>-<name>.md``."""
     table = Table("figure", "measured", "unit", "target", title=f"{name}: {hardware()}")
     for figure in figures:
         table.add_row(figure.name, figure.spelled(), figure.unit, figure.target)
     Console(width=140).print(table)
+    print(notes)
     if not save:
         return
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     rows = "\n".join(f"| {f.name} | {f.spelled()} | {f.unit} | {f.target} |" for f in figures)
     text = f"# {name}, {today}\n\n{hardware()}\n\n| figure | measured | unit | target |\n|---|---|---|---|\n{rows}\n"
+    text += f"\n```\n{notes}\n```\n" if notes else ""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{today}-{name}.md").write_text(text)
 

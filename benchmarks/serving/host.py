@@ -1,13 +1,7 @@
-"""How fast this machine serves the bundled checkpoint, engine alone and through gRPC, in one run.
-
-    python -m benchmarks.serving [--quick]
-
-Prints a table and writes a dated file to benchmarks/results. Ratios compare measurements of the same run.
-"""
+"""How fast this machine serves the bundled checkpoint, engine alone and through gRPC, in one run."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import tempfile
@@ -19,15 +13,15 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.report import Figure, write_report
-from hope_serve.api import Delta, GenerateRequest, SamplingParams
+from benchmarks.report import Figure
+from hope_serve.api import SamplingParams
+from hope_serve.api.engine import GenerateTask, TokenDrawn
 from hope_serve.cli.load import Load
 from hope_serve.cli.server_process import ServerProcess
 from hope_serve.client import AsyncHopeClient
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.config import EngineConfig, load_config
-from hope_serve.engine import Engine
-from hope_serve.memory.url import make_store
+from hope_serve.engine import NativeEngine
 from hope_serve.metrics import Metrics
 from hope_serve.model.checkpoint import load_checkpoint
 
@@ -53,7 +47,7 @@ async def decode(home: Path, tokens: int) -> list[Figure]:
         load = Load(client, vocab_size=4096, prompt_tokens=len(PROMPT), max_tokens=tokens)
         await load.together(16)
         for _ in range(ROUNDS):
-            direct.append(await engine_gap(home, sampling))
+            direct.append(await engine_gap(sampling))
             streamed.append((await load.together(1)).between_tokens_ms["p50"] / 1e3)
             many.append((await load.together(16)).tokens_per_second)
     alone, wire, crowd = map(statistics.median, (direct, streamed, many))
@@ -98,21 +92,17 @@ async def resident_memory(home: Path, requests: int) -> list[Figure]:
     ]
 
 
-async def engine_gap(home: Path, sampling: SamplingParams) -> float:
+async def engine_gap(sampling: SamplingParams) -> float:
     """Median seconds between tokens of one stream, the engine called directly in this process."""
-    checkpoint = load_checkpoint(load_config().model.checkpoint)
-    store = make_store(f"sqlite://{home}/engine.db")
-    await store.open()
-    engine = Engine(checkpoint, store, EngineConfig(), Metrics())
+    engine = NativeEngine(load_checkpoint(load_config().model.checkpoint), EngineConfig(), Metrics())
     await engine.start()
     times: list[float] = []
     for _ in range(2):  # the first one warms up
         times.clear()
-        async for event in engine.generate(GenerateRequest(prompt=PROMPT, sampling=sampling)):
-            if isinstance(event, Delta) and event.token_ids:
+        async for event in engine.generate(GenerateTask(prompt=PROMPT, sampling=sampling)):
+            if isinstance(event, TokenDrawn):
                 times.append(time.perf_counter())
     await engine.close()
-    await store.close()
     return statistics.median(b - a for a, b in pairwise(times))
 
 
@@ -138,10 +128,3 @@ async def served(database: Path) -> AsyncIterator[tuple[AsyncHopeClient, ServerP
             yield client, server
     finally:
         await asyncio.to_thread(server.stop)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer tokens and requests, nothing written")
-    options = parser.parse_args()
-    write_report("serving", asyncio.run(measure(quick=options.quick)), save=not options.quick)

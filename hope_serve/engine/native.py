@@ -19,7 +19,7 @@ from hope_serve.engine.lesson import Lesson
 from hope_serve.engine.listeners import ChoiceListener, Event, Pending
 from hope_serve.engine.loop import EngineLoop
 from hope_serve.engine.memory import Learned
-from hope_serve.engine.plan import model_info
+from hope_serve.engine.plan import DevicePlan, check_fit, model_info
 from hope_serve.engine.pools import Pools
 from hope_serve.engine.reports import lesson_metrics
 from hope_serve.engine.runner import Runner
@@ -137,6 +137,7 @@ class NativeEngine:
     def _make(self) -> Device:
         """What lives on the device; on the thread that owns it."""
         config = self._config
+        check_fit(DevicePlan.of(self._checkpoint.model, self._precision), config, self._device)
         model = ServedModel(self._checkpoint.model, device=self._device, precision=self._precision)
         pools = Pools(model, config.max_slots, poison=config.poison_slots)
         return Device(

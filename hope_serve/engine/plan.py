@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
 import torch
 
 from hope_serve.api import ModelInfo
-from hope_serve.config import EngineConfig
+from hope_serve.config import ConfigError, EngineConfig
 from hope_serve.model.checkpoint import Checkpoint
 from hope_serve.model.cms_state import cms_shapes, delta_shapes
 from hope_serve.model.config import HopeConfig
@@ -16,6 +17,11 @@ from hope_serve.model.hope import HopeModel
 from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.slab import Part, SlabLayout
 from hope_serve.model.serving.state import state_layout
+
+log = logging.getLogger(__name__)
+
+HEADROOM = 0.1
+"""Share of a device's memory that is left to activations, graphs and the allocator."""
 
 
 def model_info(checkpoint: Checkpoint, config: EngineConfig, precision: Precision, device: str) -> ModelInfo:
@@ -76,3 +82,32 @@ class DevicePlan:
     def total(self, config: EngineConfig) -> int:
         """Bytes of everything that is kept from step to step."""
         return self.weights + (config.max_slots + 1) * self.slot + (config.max_lessons + 1) * self.lesson
+
+
+def check_fit(plan: DevicePlan, config: EngineConfig, device: str) -> None:
+    """Say what is kept on a CUDA device, and refuse what does not fit.
+
+    Raises:
+        ConfigError: naming the keys that would make it fit.
+    """
+    if torch.device(device).type != "cuda":
+        return
+    free = int(torch.cuda.mem_get_info(device)[0] * (1 - HEADROOM))
+    log.info(
+        "weights take %s, each of %d slots %s, each of %d lessons %s; %s are free",
+        *(_sized(plan.weights), config.max_slots, _sized(plan.slot), config.max_lessons, _sized(plan.lesson)),
+        _sized(free),
+    )
+    if plan.total(config) <= free:
+        return
+    most = (free - plan.total(config) + config.max_slots * plan.slot) // plan.slot
+    remedy = f"set engine.max_slots to at most {most}" if most > 0 else "take a smaller model or a larger device"
+    raise ConfigError(
+        f"engine.max_slots {config.max_slots} and engine.max_lessons {config.max_lessons} need "
+        f"{_sized(plan.total(config))} with the weights, and {device} has {_sized(free)} to give; {remedy}, "
+        "engine.max_lessons to fewer, or engine.state_dtype to float16"
+    )
+
+
+def _sized(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

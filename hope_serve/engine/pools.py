@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +28,8 @@ class Pools:
     def __init__(self, model: ServedModel, num_slots: int, *, poison: bool = False) -> None:
         self._thread = threading.get_ident()
         self._device, self._poison = model.device, poison
+        on_device = model.device.type == "cuda"
+        self._copies = torch.cuda.Stream() if on_device else None  # type: ignore[no-untyped-call]
         self.table = SlotTable(num_slots)
         device = str(model.device)
         self.state_rows = Slab(model.state_layout, num_slots, device=device, fresh=model.fresh_state)
@@ -47,12 +51,33 @@ class Pools:
         assert threading.get_ident() == self._thread, "a thread that does not own the device touched its pools"
 
     def take(self, sequence: Sequence) -> None:
-        """Give a starting sequence and its forks their slots, and fill them."""
+        """Give a starting sequence and its forks their slots, and begin to fill them."""
+        with self._arriving(sequence):
+            for holder in (sequence, *sequence.forks):
+                holder.slot, held = self.table.take(holder, sequence.start.memory)
+                if not held:
+                    self.bring(holder.slot, holder.start.memory)
+            self.load(sequence)
+
+    def await_all(self, sequences: list[Sequence]) -> None:
+        """Let the device wait for what these sequences' slots are being filled with."""
+        for sequence in sequences:
+            if sequence.is_arriving:
+                torch.cuda.current_stream().wait_event(sequence.arrives)  # type: ignore[arg-type]
+
+    @contextmanager
+    def _arriving(self, sequence: Sequence) -> Iterator[None]:
+        """What is copied inside goes beside the device's other work, behind all that may still use the slots."""
+        if self._copies is None:
+            yield
+            return
+        self._copies.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._copies):
+            yield
+            arrives = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrives.record()
         for holder in (sequence, *sequence.forks):
-            holder.slot, held = self.table.take(holder, sequence.start.memory)
-            if not held:
-                self.bring(holder.slot, holder.start.memory)
-        self.load(sequence)
+            holder.arrives = arrives
 
     def load(self, sequence: Sequence) -> None:
         """Put a sequence's slot where its start, and what it has drawn, leave off."""

@@ -74,6 +74,7 @@ class Runner:
     def run(self, group: Group) -> Outcome:
         """Compute one pass; the sequences' slots move on."""
         self._pools.owned()
+        self._pools.await_all(group.sequences)
         return self._decode(group.decode) if group.decode else self._read(group.pieces)
 
     def check_device(self) -> None:

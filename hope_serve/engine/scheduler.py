@@ -140,9 +140,17 @@ class Scheduler:
         return started
 
     def plan(self) -> Plan:
-        """What the next step computes: every sequence that draws, prompts while their budget lasts, and lessons."""
+        """What the next step computes: every sequence that draws, prompts while their budget lasts, and lessons.
+
+        A sequence whose slot is still being filled is waited for only when there is nothing else to do.
+        """
+        here = [sequence for sequence in self.running if not sequence.is_arriving]
+        plan = self._plan_of(here)
+        return plan if plan.num_tokens or len(here) == len(self.running) else self._plan_of(self.running)
+
+    def _plan_of(self, sequences: list[Sequence]) -> Plan:
         plan, budget = Plan(), self._max_step_tokens
-        for sequence in self.running:
+        for sequence in sequences:
             if sequence.draws:
                 plan.decode.append(sequence)
             elif not sequence.lesson and sequence.num_unfed and budget > 0:

@@ -37,6 +37,14 @@ class Listener(Protocol):
         ...
 
 
+class Arrival(Protocol):
+    """A copy that is on its way to the device."""
+
+    def query(self) -> bool:
+        """Whether it is there."""
+        ...
+
+
 @dataclass(eq=False, kw_only=True)
 class Sequence:
     """Tokens known so far, how many of them were given to the model, and how many are still to be heard of.
@@ -49,6 +57,7 @@ class Sequence:
     targets, score_from: for scoring, the successor of every token, and the first whose likelihood is asked for.
     keeps_state: its state is wanted when it has finished.
     runs_alone: a step failed that it shared, so it shares no more of them.
+    arrives: what is being copied into its slot; None when all of it is there.
 
     The engine's thread alone changes a sequence after it was submitted, but for ``cancelled``.
     """
@@ -69,6 +78,7 @@ class Sequence:
     score_from: int = 0
     keeps_state: bool = False
     runs_alone: bool = False
+    arrives: Arrival | None = None
 
     num_fed: int = 0
     num_prompt: int = 0
@@ -123,6 +133,13 @@ class Sequence:
             and 0 < self.num_launched < self.sampling.max_tokens
             and self.num_fed >= self.num_prompt + self.num_launched - 1
         )
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether its slot is still being filled."""
+        if self.arrives is not None and self.arrives.query():
+            self.arrives = None
+        return self.arrives is not None
 
     @property
     def work(self) -> int:

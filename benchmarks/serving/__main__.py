@@ -1,0 +1,36 @@
+"""How fast this machine serves, in one run; ratios compare measurements of the same run.
+
+    python -m benchmarks.serving [--quick]                              the bundled checkpoint on this host
+    python -m benchmarks.serving --device cuda [--sizes 1.3b,340m]      the engine's parts on a card, and their floors
+
+Prints tables and writes a dated file to benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from benchmarks.report import write_report
+
+
+def main() -> None:
+    """Measure what the flags ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer tokens and requests, nothing written")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--sizes", default="1.3b,340m", help="of the models on a card: %(default)s")
+    options = parser.parse_args()
+    if options.device == "cpu":
+        from benchmarks.serving.host import measure
+
+        write_report("serving", asyncio.run(measure(quick=options.quick)), save=not options.quick)
+        return
+    from benchmarks.serving.card import measure_card
+
+    figures, profiles = measure_card(options.sizes.split(","), quick=options.quick)
+    write_report("serving-card", figures, save=not options.quick, notes=profiles)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Everything that is measured on a card, size by size."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.report import Figure
+from benchmarks.serving import steps
+from benchmarks.serving.churn import churn
+from benchmarks.serving.models import served
+from benchmarks.serving.peer import peer
+from benchmarks.serving.precision import precision
+
+COUNTS = (1, 16, 64, 256, 512, 1024)
+
+
+def measure_card(sizes: list[str], *, quick: bool) -> tuple[list[Figure], str]:
+    """Figures of every size, and profiles of a step at 1 and 256 sequences."""
+    figures, profiles = precision(), []
+    for name in sizes:
+        figures += steps.measure(name, (1, 4) if quick else COUNTS)
+        model = served(name, "cuda")
+        profiles += [steps.profile(model, name, count) for count in (1, 256)]
+        del model
+        torch.cuda.empty_cache()
+    figures += churn(sizes[-1], num_users=50 if quick else 1000)
+    figures += peer(sizes[0], histories=(128,) if quick else (128, 2048, 8192))
+    return figures, "\n\n".join(profiles)
