@@ -1,24 +1,42 @@
-# hope-serve on a CPU or an NVIDIA GPU.
+# hope-serve on a CPU or an NVIDIA GPU, with the model baked in: a pod needs nothing from outside but its store.
 #   docker build -t hope-serve .
+#   docker build -t hope-serve --build-arg MODEL=models/mine .         a folder of this build context
 #   docker run -p 127.0.0.1:50051:50051 -p 127.0.0.1:9464:9464 -v hope-memory:/var/lib/hope-serve hope-serve serve --insecure
 # Without --insecure it needs [tls] and [identity] of a configuration (HOPE_CONFIG), since its port leaves the container.
-# For a GPU: docker build --build-arg EXTRAS='[gpu]' --build-arg CONSTRAINTS=/dev/null …, then docker run --gpus all …
+# For a GPU, where torch brings CUDA along and Triton compiles kernels as they are first used:
+#   docker build -t hope-serve:gpu --build-arg TORCH_INDEX= --build-arg EXTRAS='[gpu]' --build-arg CONSTRAINTS=/dev/null \
+#     --build-arg PACKAGES='gcc libc6-dev' .
+#   docker run --gpus all …
 
-FROM python:3.11-slim-bookworm AS build
+ARG PYTHON=3.11
+
+FROM python:${PYTHON}-slim-bookworm AS build
+# The index of torch builds without CUDA, a tenth of the size; empty for the default index, whose builds have it.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG EXTRAS=""
 ARG CONSTRAINTS=constraints.txt
 WORKDIR /src
 RUN python -m venv /opt/hope
 COPY . .
-RUN /opt/hope/bin/pip install --no-cache-dir --constraint "${CONSTRAINTS}" ".${EXTRAS}"
+RUN /opt/hope/bin/pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} \
+      --constraint "${CONSTRAINTS}" ".${EXTRAS}"
 
-FROM python:3.11-slim-bookworm
+FROM python:${PYTHON}-slim-bookworm
+ARG PACKAGES=""
+# hadolint ignore=DL3008,SC2086
+RUN if [ -n "${PACKAGES}" ]; then \
+      apt-get update && apt-get install -y --no-install-recommends ${PACKAGES} \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi
 COPY --from=build /opt/hope /opt/hope
+ARG MODEL=hope_serve/checkpoints/hope-demo
+COPY ${MODEL} /opt/model
 RUN useradd --uid 10001 --create-home hope \
  && install --directory --owner hope --group hope /var/lib/hope-serve
 USER 10001
 ENV PATH=/opt/hope/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    HOPE_CHECKPOINT=/opt/model \
     HOPE_LISTEN=0.0.0.0:50051 \
     HOPE_METRICS_LISTEN=0.0.0.0:9464 \
     HOPE_MEMORY=sqlite:////var/lib/hope-serve/memory.db

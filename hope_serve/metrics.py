@@ -85,6 +85,10 @@ class Family(Generic[M]):
                 raise ValueError(f"label {label} is {value!r}; choose one of {', '.join(self._labels[label])}")
         return self._collector.labels(**values) if values else self._collector
 
+    def value(self, **values: str) -> float:
+        """What a gauge or counter says now. Raises ValueError as a call does."""
+        return float(next(iter(self(**values).collect())).samples[0].value)
+
 
 class Definition(Generic[M]):
     """A row of the table: what a metric is. Read from a ``Metrics``, it is that server's metric."""
@@ -117,6 +121,7 @@ class Metrics:
     requests_waiting = Definition(Gauge, "Sequences in the queue.")
     requests_adapting = Definition(Gauge, "Sequences in the batch that learn.")
     queue_tokens = Definition(Gauge, "Prompt tokens in the queue.")
+    saturation = Definition(Gauge, "How full the fullest of queue, slots and learning is, 0 to 1; scale out above 0.7.")
     requests_total = Definition(Counter, "Calls answered.", method=METHODS, code=CODES, finish_reason=FINISH_REASONS)
     admission_rejected_total = Definition(Counter, "Calls refused before any work.", reason=REJECTIONS)
     time_to_first_token_seconds = Definition(

@@ -6,12 +6,13 @@ import codecs
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from hope_serve.message import Message
 
 PAD, DOC, USER, ASSISTANT, SYSTEM, END = "<|pad|>", "<|doc|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"
 SPECIAL_TOKENS = (PAD, DOC, USER, ASSISTANT, SYSTEM, END)
@@ -25,14 +26,6 @@ _PROBE = "Zoë's 2 naïve cafés\n\tof  日本語 🎉 "
 
 class TokenizerError(ValueError):
     """The file is no tokenizer of this project's models; the message names what is wrong with it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """One turn of a conversation. ``role``: user, assistant or system."""
-
-    role: str
-    text: str
 
 
 class Tokenizer:

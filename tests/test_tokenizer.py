@@ -7,7 +7,8 @@ import json
 import pytest
 from support.tiny_model import TEXT, tiny_tokenizer, tokenizer_bytes
 
-from hope_serve.tokenizer import Message, StreamDecoder, Tokenizer, TokenizerError
+from hope_serve.api import Message
+from hope_serve.tokenizer import StreamDecoder, Tokenizer, TokenizerError
 
 LONG = TEXT * 5
 

@@ -58,6 +58,7 @@ from hope_serve.api.score import (
     ScoreRequest,
     ScoreResult,
 )
+from hope_serve.message import Message
 
 __all__ = [
     "MAX_CHOICES",
@@ -96,6 +97,7 @@ __all__ = [
     "MemoryChoice",
     "MemoryReport",
     "MemorySummary",
+    "Message",
     "ModelInfo",
     "OnMissing",
     "Owner",

@@ -21,6 +21,7 @@ from hope_serve.cli.doctor import doctor
 from hope_serve.cli.key import key
 from hope_serve.cli.memory import memory
 from hope_serve.cli.serve import serve
+from hope_serve.cli.top import top
 from hope_serve.cli.training import evaluate, train
 from hope_serve.config import ConfigError
 from hope_serve.errors import HopeError, InvalidRequest, Unavailable
@@ -33,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, chat, adapt, train, convert, fetch, bench, doctor, demo):
+for command in (serve, top, chat, adapt, train, convert, fetch, bench, doctor, demo):
     app.command()(command)
 app.command("eval")(evaluate)
 app.add_typer(memory, name="memory")

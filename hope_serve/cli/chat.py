@@ -101,7 +101,7 @@ class Talk:
             self._say("interrupted")
 
     def _answer(self, line: str) -> None:
-        from hope_serve.tokenizer import Message
+        from hope_serve.api import Message
 
         events = self._client.stream(
             [Message(role="user", text=line)],

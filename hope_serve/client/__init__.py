@@ -10,6 +10,7 @@ from hope_serve.api import (
     Ended,
     Learn,
     MemoryChoice,
+    Message,
     OnMissing,
     SamplingParams,
     Source,
@@ -19,7 +20,6 @@ from hope_serve.client.aio import AsyncHopeClient
 from hope_serve.client.blocking import HopeClient
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.client.security import Tls
-from hope_serve.tokenizer import Message
 from hope_serve.wire.calls import ProbeCall
 
 __all__ = [

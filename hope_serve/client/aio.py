@@ -15,6 +15,7 @@ from hope_serve.api import (
     Generation,
     Learn,
     MemoryChoice,
+    Message,
     ModelInfo,
     SamplingParams,
     ScoreResult,
@@ -26,7 +27,6 @@ from hope_serve.client.memories import MemoryCalls
 from hope_serve.pb.hope.v1 import inference_pb2
 from hope_serve.pb.hope.v1.adaptation_pb2_grpc import AdaptationServiceStub
 from hope_serve.pb.hope.v1.inference_pb2_grpc import InferenceServiceStub
-from hope_serve.tokenizer import Message
 from hope_serve.wire import adaptation, generate, score
 from hope_serve.wire.calls import AdaptCall, GenerateCall, ScoreCall
 from hope_serve.wire.content import Content, write_content
@@ -78,13 +78,13 @@ class AsyncHopeClient(MemoryCalls):
     async def stream(self, prompt: Content, **fields: Unpack[GenerateFields]) -> AsyncIterator[GenerateEvent]:
         """Continue ``prompt``: Started, then Deltas, then one Ended a choice. Closing the iterator cancels the call."""
         request = inference_pb2.GenerateStreamRequest(request=_generate_request(prompt, fields))
-        call = self._inference.GenerateStream(request, **self._limits(fields))
-        try:
-            with self._typed_errors():
+        with self._sending(request.request, fields) as sent_with:
+            call = self._inference.GenerateStream(request, **sent_with)
+            try:
                 async for message in call:
                     yield generate.read_event(message)
-        finally:
-            call.cancel()
+            finally:
+                call.cancel()
 
     async def score(
         self, prompt: Content, continuations: Sequence[str | Sequence[int]], **fields: Unpack[ScoreFields]

@@ -9,8 +9,10 @@ from typing import Any, Self, TypedDict, TypeVar
 import grpc
 from google.protobuf.message import Message as Pb
 
+from hope_serve.client.affinity import affinity_of
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.client.security import Credential, check_way
+from hope_serve.client.spans import client_span
 from hope_serve.config import default_target
 from hope_serve.errors import InvalidRequest, Unavailable
 from hope_serve.wire.status import UNREACHABLE, read_status
@@ -51,8 +53,8 @@ class Connection:
         await self._channel.close()
 
     async def _call(self, rpc: Callable[..., Awaitable[R]], request: Pb, fields: CallFields) -> R:
-        with self._typed_errors():
-            return await rpc(request, **self._limits(fields))
+        with self._sending(request, fields) as sent_with:
+            return await rpc(request, **sent_with)
 
     @contextmanager
     def _typed_errors(self) -> Iterator[None]:
@@ -64,13 +66,15 @@ class Connection:
                 meant = Unavailable(f"no server answers at {self.target}: {error.details()}", reason=UNREACHABLE)
             raise meant from error
 
-    def _limits(self, fields: CallFields) -> dict[str, Any]:
-        timeout = fields.get("timeout_seconds", self._options.timeout_seconds)
-        return {
-            "timeout": timeout,
-            "wait_for_ready": self._options.wait_for_ready,
-            "metadata": self._credential.metadata(),
-        }
+    @contextmanager
+    def _sending(self, request: Pb, fields: CallFields) -> Iterator[dict[str, Any]]:
+        """A call, or a stream that begins with ``request``: yields what gRPC is told about it; errors are ours."""
+        with client_span(request) as trace, self._typed_errors():
+            yield {
+                "timeout": fields.get("timeout_seconds", self._options.timeout_seconds),
+                "wait_for_ready": self._options.wait_for_ready,
+                "metadata": affinity_of(request) + trace + self._credential.metadata(),
+            }
 
 
 def encoded(write: Callable[[], R]) -> R:

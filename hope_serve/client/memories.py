@@ -114,13 +114,13 @@ class MemoryCalls(Connection):
         request = encoded(
             lambda: memory_pb2.ExportMemoryRequest(user_id=user_id, version=version, passphrase=passphrase)
         )
-        call = self._memory.ExportMemory(request, **self._limits(fields))
-        try:
-            with self._typed_errors():
+        with self._sending(request, fields) as sent_with:
+            call = self._memory.ExportMemory(request, **sent_with)
+            try:
                 async for message in call:
                     yield message.content
-        finally:
-            call.cancel()
+            finally:
+                call.cancel()
 
     async def import_memory(
         self,
@@ -135,8 +135,8 @@ class MemoryCalls(Connection):
         start = encoded(
             lambda: memory_pb2.ImportStart(user_id=user_id, request_id=request_id or uuid4().hex, passphrase=passphrase)
         )
-        with self._typed_errors():
-            return (await self._memory.ImportMemory(import_requests(start, file), **self._limits(fields))).version
+        with self._sending(start, fields) as sent_with:
+            return (await self._memory.ImportMemory(import_requests(start, file), **sent_with)).version
 
     async def warm_memory(
         self, user_id: str, *, min_version: int | None = None, **fields: Unpack[CallFields]

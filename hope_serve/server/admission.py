@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ class Admission:
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
+        self._last_call = 0.0
 
     @contextmanager
     def enter(self, num_bytes: int = 0) -> Iterator[None]:
@@ -30,6 +32,7 @@ class Admission:
             Unavailable: the server is draining.
             Exhausted: as many calls or bytes as allowed are under way.
         """
+        self._last_call = time.monotonic()
         if self.draining:
             raise Unavailable(
                 "the server is draining; try another one, or this one after its restart", reason="DRAINING"
@@ -56,7 +59,18 @@ class Admission:
             if not self._in_flight:
                 self._idle.set()
 
-    async def drain(self) -> None:
-        """Refuse new calls and wait for those under way."""
+    def close(self) -> None:
+        """Refuse new calls from now on."""
         self.draining = True
+        self._last_call = time.monotonic()
+
+    async def drain(self) -> None:
+        """Wait for the calls under way."""
         await self._idle.wait()
+
+    async def quiet(self, seconds: float) -> None:
+        """Wait until nobody has called for so long, be it in vain."""
+        rest = seconds
+        while rest > 0:
+            await asyncio.sleep(rest)
+            rest = self._last_call + seconds - time.monotonic()

@@ -5,13 +5,12 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import Self
 
-from hope_serve.api import AdaptOptions, AdaptRequest, Delta, Ended, GenerateEvent, Learn, Source
+from hope_serve.api import AdaptOptions, AdaptRequest, Delta, Ended, GenerateEvent, Learn, Message, Source
 from hope_serve.identity import Scope
 from hope_serve.server.learner import Learner
 from hope_serve.server.owners import current_caller, owner_of
 from hope_serve.server.prompts import Ids, Prompts, payload_digest
 from hope_serve.server.workers import Workers
-from hope_serve.tokenizer import Message
 from hope_serve.wire.calls import GenerateCall
 from hope_serve.wire.content import is_messages
 

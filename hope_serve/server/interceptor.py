@@ -19,7 +19,9 @@ from hope_serve.errors import Exhausted, HopeError, InvalidRequest
 from hope_serve.metrics import Metrics
 from hope_serve.server.admission import Admission
 from hope_serve.server.door import Door
+from hope_serve.server.logs import logging_call, note_request
 from hope_serve.server.measure import measure_call, measure_rejection
+from hope_serve.server.tracing import Tracing
 from hope_serve.server.workers import Workers
 from hope_serve.wire.status import code_of, trailers, write_status
 
@@ -35,24 +37,37 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Call:
     """One call while it is answered."""
 
-    method: str
+    path: str
     context: Context
     correlation_id: str = field(default_factory=lambda: uuid4().hex)
     started_at: float = field(default_factory=time.perf_counter)
     code: grpc.StatusCode = grpc.StatusCode.OK
     last_reply: Pb | None = None
 
+    @property
+    def method(self) -> str:
+        """The path without the service."""
+        return self.path.rpartition("/")[2]
+
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of the hope.v1 services; health and reflection pass untouched."""
 
     def __init__(
-        self, door: Door, admission: Admission, metrics: Metrics, workers: Workers, *, write_timeout_seconds: float
+        self,
+        door: Door,
+        admission: Admission,
+        metrics: Metrics,
+        workers: Workers,
+        tracing: Tracing,
+        *,
+        write_timeout_seconds: float,
     ) -> None:
         self._door = door
         self._admission = admission
         self._metrics = metrics
         self._workers = workers
+        self._tracing = tracing
         self._write_timeout = write_timeout_seconds
 
     async def intercept_service(
@@ -64,11 +79,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(OURS):
             return handler  # type: ignore[no-any-return]
-        method = handler_call_details.method.rpartition("/")[2]
+        path = handler_call_details.method
         if handler.response_streaming:
 
             async def stream(raw: bytes, context: Context) -> None:
-                call = Call(method=method, context=context)
+                call = Call(path=path, context=context)
                 await self._guard(call, lambda: self._write_all(handler, raw, call), len(raw))
 
             return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
@@ -76,20 +91,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
 
             async def gathering(raws: AsyncIterator[bytes], context: Context) -> Pb | None:
-                call = Call(method=method, context=context)
+                call = Call(path=path, context=context)
                 await self._guard(call, lambda: self._answer_all(handler, raws, call))
                 return call.last_reply
 
             return grpc.stream_unary_rpc_method_handler(gathering, None, handler.response_serializer)
 
         async def unary(raw: bytes, context: Context) -> Pb | None:
-            call = Call(method=method, context=context)
+            call = Call(path=path, context=context)
             await self._guard(call, lambda: self._answer(handler, raw, call), len(raw))
             return call.last_reply
 
         return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
 
     async def _guard(self, call: Call, work: Callable[[], Awaitable[None]], num_bytes: int = 0) -> None:
+        metadata = tuple(call.context.invocation_metadata() or ())
+        with logging_call(call.method, call.correlation_id), self._tracing.serving(call.path, metadata) as traced:
+            try:
+                await self._judge(call, work, num_bytes)
+            finally:
+                traced.end(call.code.name, call.code.value[0], call.last_reply)
+
+    async def _judge(self, call: Call, work: Callable[[], Awaitable[None]], num_bytes: int = 0) -> None:
         try:
             await self._door.enter(call.method, call.context)
             with self._admission.enter(num_bytes):
@@ -108,6 +131,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._door.leave(call.method, call.code.name)
             seconds = time.perf_counter() - call.started_at
             measure_call(self._metrics, call.method, call.code.name, call.last_reply, seconds)
+            log.debug("%s ended with %s after %.3f s", call.method, call.code.name, seconds)
 
     async def _answer(self, handler: Any, raw: bytes, call: Call) -> None:
         call.last_reply = await handler.unary_unary(await self._parsed(handler, raw), call.context)
@@ -130,7 +154,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             yield await self._parsed(handler, raw)
 
     async def _parsed(self, handler: Any, raw: bytes) -> Pb:
-        return await self._workers.run(len(raw), lambda: _parsed(handler, raw))
+        request = await self._workers.run(len(raw), lambda: _parsed(handler, raw))
+        note_request(request)
+        return request
 
     async def _write_all(self, handler: Any, raw: bytes, call: Call) -> None:
         replies: AsyncIterator[Pb] = handler.unary_stream(await self._parsed(handler, raw), call.context)

@@ -31,6 +31,11 @@ class Learner:
         self._reserved = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def share(self) -> float:
+        """Places taken, as a share of ``limit``."""
+        return (self._reserved + len(self._tasks)) / self._limit
+
     def reserve(self, user: str) -> None:
         """Keep a place, before the answer is begun, for what ``start`` or ``release`` will end.
 

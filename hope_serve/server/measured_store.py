@@ -10,16 +10,18 @@ from typing import Any, cast
 from hope_serve.errors import CorruptMemory, HopeError, Unavailable
 from hope_serve.memory.store import MemoryStore
 from hope_serve.metrics import STORE_OPS, Metrics
+from hope_serve.server.tracing import Tracing
 
 
-def measured(store: MemoryStore, metrics: Metrics) -> MemoryStore:
-    """``store``, measured: hope_store_op_seconds and hope_store_up."""
-    return cast(MemoryStore, _Measured(store, metrics))
+def measured(store: MemoryStore, metrics: Metrics, tracing: Tracing) -> MemoryStore:
+    """``store``, measured: hope_store_op_seconds and hope_store_up, and a span for what a call asks of it."""
+    return cast(MemoryStore, _Measured(store, metrics, tracing))
 
 
 class _Measured:
-    def __init__(self, store: MemoryStore, metrics: Metrics) -> None:
+    def __init__(self, store: MemoryStore, metrics: Metrics, tracing: Tracing) -> None:
         self._store = store
+        self._tracing = tracing
         self._metrics = metrics
 
     def __getattr__(self, name: str) -> Any:
@@ -31,7 +33,8 @@ class _Measured:
             start = time.perf_counter()
             result = "ok"
             try:
-                return await call(*args, **kwargs)
+                with self._tracing.storing(op):
+                    return await call(*args, **kwargs)
             except HopeError as error:
                 result = _name_of(error)
                 raise

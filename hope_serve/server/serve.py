@@ -10,7 +10,7 @@ import os
 import platform
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -19,15 +19,19 @@ import uvloop
 import hope_serve
 from hope_serve.config import Config, ConfigError, memory_key_secret
 from hope_serve.engine import NativeEngine, native_codec
+from hope_serve.memory.url_parts import split_url
 from hope_serve.metrics import Metrics
 from hope_serve.metrics_server import MetricsServer
 from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
 from hope_serve.server.guard import Guard
 from hope_serve.server.listening import free_endpoints
+from hope_serve.server.logs import configure_logs
 from hope_serve.server.measured_store import measured
 from hope_serve.server.promises import promises_watched
+from hope_serve.server.saturation import saturation
 from hope_serve.server.server import HopeServer
 from hope_serve.server.stores import opened_store
+from hope_serve.server.tracing import Tracing, opened_tracing
 from hope_serve.server.upkeep import upkeep_job
 from hope_serve.service import Service
 from hope_serve.tokenizer import Tokenizer
@@ -51,10 +55,13 @@ class Running:
 
     async def drain(self, seconds: float) -> bool:
         """Finish what is under way, for at most ``seconds``; whether all of it was finished."""
-        try:
+        finished = False
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.server.drain()
-        except TimeoutError:
+                finished = True
+                await self.server.linger()
+        if not finished:
             log.warning("after drain_seconds %g some calls had not ended; they are cut off", seconds)
             return False
         await self.service.drain(0)
@@ -70,7 +77,7 @@ def run(config: Config, announce: Callable[[Running], None]) -> None:
         ConfigError, CheckpointError, HopeError: it cannot start; the message names the remedy.
     """
     _share_heaps()
-    logging.basicConfig(level=config.server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logs(config.server)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, announce))
 
@@ -90,7 +97,8 @@ async def running(config: Config) -> AsyncIterator[Running]:
     metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config, device))
     async with AsyncExitStack() as closing:
         sealed = await closing.enter_async_context(opened_store(config.memory, secret=memory_key_secret()))
-        store = measured(sealed, metrics)
+        tracing = await closing.enter_async_context(_tracing(config, checkpoint))
+        store = measured(sealed, metrics, tracing)
         tokenizer = Tokenizer.load(checkpoint.tokenizer_path)
         engine = NativeEngine(checkpoint, config.engine, metrics, device=device)
         codec = native_codec(checkpoint, config.engine, device=device)
@@ -99,7 +107,8 @@ async def running(config: Config) -> AsyncIterator[Running]:
         await service.start()
         metrics_server = await _metrics_server(config.server.metrics_listen, metrics, guard)
         closing.push_async_callback(asyncio.to_thread, metrics_server.close)
-        server = HopeServer(config.server, service, tokenizer, metrics, guard)
+        server = HopeServer(config.server, service, tokenizer, metrics, guard, tracing)
+        metrics.saturation().set_function(lambda: saturation(metrics, config.engine, lessons=server.learning_share))
         closing.push_async_callback(server.close)
         port = await server.start(store)
         await closing.enter_async_context(upkeep_job(sealed.upkeep, config.memory))
@@ -138,6 +147,11 @@ async def _end_with(server: Running) -> None:
     await server.server.close()  # calls under way are told, and health checks fail
     # Not in order: a lost device may never let go of its memory. Commits are atomic, so nothing acknowledged is lost.
     os._exit(FAILURE_EXIT_CODE)
+
+
+def _tracing(config: Config, checkpoint: Checkpoint) -> AbstractAsyncContextManager[Tracing]:
+    place = split_url(config.memory.url).place
+    return opened_tracing(config.tracing, release=hope_serve.__version__, model=checkpoint.config.name, store=place)
 
 
 async def _metrics_server(listen: str, metrics: Metrics, guard: Guard) -> MetricsServer:

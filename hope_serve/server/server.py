@@ -26,6 +26,7 @@ from hope_serve.server.listening import free_endpoints
 from hope_serve.server.memory import MemoryService
 from hope_serve.server.prompts import Prompts
 from hope_serve.server.reflection import enable_reflection
+from hope_serve.server.tracing import Tracing
 from hope_serve.server.workers import Workers
 from hope_serve.tokenizer import Tokenizer
 
@@ -48,7 +49,13 @@ class HopeServer:
     """Everything between the port and the engine. The engine, the store and their order of closing are the caller's."""
 
     def __init__(
-        self, config: ServerConfig, service: Service, tokenizer: Tokenizer, metrics: Metrics, guard: Guard
+        self,
+        config: ServerConfig,
+        service: Service,
+        tokenizer: Tokenizer,
+        metrics: Metrics,
+        guard: Guard,
+        tracing: Tracing,
     ) -> None:
         self._config = config
         self._guard = guard
@@ -59,7 +66,12 @@ class HopeServer:
         self._workers = Workers()
         door = Door(guard.authenticator, service.memories.store.record_read if guard.records_reads else None)
         interceptor = CallInterceptor(
-            door, self._admission, metrics, self._workers, write_timeout_seconds=config.write_timeout_seconds
+            door,
+            self._admission,
+            metrics,
+            self._workers,
+            tracing,
+            write_timeout_seconds=config.write_timeout_seconds,
         )
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
         prompts, workers = Prompts(tokenizer, service.info), self._workers
@@ -84,6 +96,11 @@ class HopeServer:
         self._pulse = asyncio.get_running_loop().create_task(self._health.pulse(store), name="health")
         return port
 
+    @property
+    def learning_share(self) -> float:
+        """Exchanges that wait to be learned, as a share of how many may."""
+        return self._learner.share
+
     async def _bind(self) -> int:
         endpoints = await free_endpoints(self._config.listen, "server.listen")
         try:
@@ -99,10 +116,14 @@ class HopeServer:
 
     async def drain(self) -> None:
         """Take no new calls (health goes on answering), finish those under way, learn what they asked to learn."""
-        self._admission.draining = True
+        self._admission.close()
         await self._health.refresh()
         await self._admission.drain()
         await self._learner.drain()
+
+    async def linger(self) -> None:
+        """Stay until proxies have noticed: a call that met a closing port could not tell whether it was begun."""
+        await self._admission.quiet(self._config.linger_seconds)
 
     async def close(self) -> None:
         """Stop listening and let go of whatever is still under way."""

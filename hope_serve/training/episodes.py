@@ -12,7 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from hope_serve.tokenizer import Message, Tokenizer
+from hope_serve.api import Message
+from hope_serve.tokenizer import Tokenizer
 from hope_serve.training.personas import Fact, PersonaFactory
 
 T = TypeVar("T")

@@ -11,7 +11,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from hope_serve.tokenizer import Message, Tokenizer, documents
+from hope_serve.api import Message
+from hope_serve.tokenizer import Tokenizer, documents
 
 ROLES = MappingProxyType(
     {"User": "user", "Assistant": "assistant", "User 1": "user", "User 2": "assistant", "A": "user", "B": "assistant"}

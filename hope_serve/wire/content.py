@@ -7,9 +7,9 @@ from typing import Any, TypeGuard
 
 from google.protobuf.message import Message as Pb
 
+from hope_serve.api import Message
 from hope_serve.errors import InvalidRequest
 from hope_serve.pb.hope.v1 import content_pb2
-from hope_serve.tokenizer import Message
 from hope_serve.wire.enums import ROLE, Role
 
 Content = str | Sequence[int] | Sequence[Message]

@@ -29,9 +29,14 @@ from hope_serve.errors import (
 DOMAIN = "hope.serve"
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+RETRY_KEY = "hope-retry"
+NOT_BEGUN = "DRAINING"
+"""The reason of a refusal before any work; it tells proxies under RETRY_KEY to try elsewhere, even for Generate."""
 CORRELATION_KEY = "correlation_id"
 UNREACHABLE = "UNREACHABLE"
 """The reason of an Unavailable that no server of ours sent."""
+BROKEN_OFF = "BROKEN_OFF"
+"""The reason of an Unavailable that stands for a call cut off on its way; whether it was begun is not known."""
 MAX_TEXT = 400
 """Characters of one text in a status; all of it travels in HTTP/2 trailers, whose size is limited to 8 KB."""
 
@@ -76,16 +81,20 @@ def write_status(error: HopeError, correlation_id: str) -> status_pb2.Status:
 
 
 def trailers(status: status_pb2.Status, error: HopeError) -> tuple[tuple[str, str | bytes], ...]:
-    """The metadata that carries ``status``; Exhausted also tells retrying clients when to come back."""
+    """The metadata that carries ``status``, and who may come back: clients when there is room, proxies elsewhere."""
     carried: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, status.SerializeToString()),)
     if isinstance(error, Exhausted):
         carried += ((PUSHBACK_KEY, str(round(error.retry_after * 1000))),)
+    if error.reason == NOT_BEGUN:
+        carried += ((RETRY_KEY, "elsewhere"),)
     return carried
 
 
 def read_status(code: grpc.StatusCode, message: str, metadata: Iterable[tuple[str, str | bytes]]) -> HopeError:
     """The error that a server meant; one without details comes from gRPC itself or from a proxy."""
     packed = next((value for key, value in metadata if key == DETAILS_KEY and isinstance(value, bytes)), b"")
+    if not packed and _was_broken_off(code, message):
+        return Unavailable(f"the call was broken off on its way ({message}); its outcome is unknown", reason=BROKEN_OFF)
     info, field, retry = (
         error_details_pb2.ErrorInfo(reason=UNREACHABLE if code is grpc.StatusCode.UNAVAILABLE else code.name),
         error_details_pb2.BadRequest.FieldViolation(field="request", description=message),
@@ -100,6 +109,13 @@ def read_status(code: grpc.StatusCode, message: str, metadata: Iterable[tuple[st
     error = _build(kind, message, info, field, retry)
     error.details.update(info.metadata)
     return error
+
+
+def _was_broken_off(code: grpc.StatusCode, message: str) -> bool:
+    """Whether a process or a link went away under the call; gRPC names such resets as if the server had meant them."""
+    if code is grpc.StatusCode.CANCELLED:
+        return True
+    return code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL) and "RST_STREAM" in message
 
 
 def _build(

@@ -10,11 +10,12 @@ from support.engine_calls import ANN, adapt, generate, generate_all, ids
 from support.running_service import running_service
 from support.tiny_model import write_tiny_checkpoint
 
+from hope_serve.api import Message
 from hope_serve.config import BUNDLED_CHECKPOINT
 from hope_serve.memory.url import make_store
 from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.model.config import LevelConfig, TitansConfig
-from hope_serve.tokenizer import Message, Tokenizer
+from hope_serve.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.cuda
 

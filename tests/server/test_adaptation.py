@@ -8,9 +8,8 @@ import math
 import pytest
 from support.server_running import connect
 
-from hope_serve.api import AdaptMode, AdaptOptions, Durability, Learn, SamplingParams, Source
+from hope_serve.api import AdaptMode, AdaptOptions, Durability, Learn, Message, SamplingParams, Source
 from hope_serve.errors import Exhausted, NotFound, RequestIdReused, VersionConflict
-from hope_serve.tokenizer import Message
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
 FACTS = "My dog is called Biscuit, and my sister lives in Bergen. " * 4

@@ -9,13 +9,12 @@ import signal
 import pytest
 from support.server_running import connect
 
-from hope_serve.api import Delta, Ended, Learn, SamplingParams
+from hope_serve.api import Delta, Ended, Learn, Message, SamplingParams
 from hope_serve.cli.server_process import ServerProcess
 from hope_serve.client import AsyncHopeClient
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.errors import Unavailable
 from hope_serve.server.serve import QUICK_EXIT_CODE
-from hope_serve.tokenizer import Message
 
 AT_ONCE = ChannelOptions(retries=False, timeout_seconds=60)
 LONG = SamplingParams(max_tokens=150, ignore_eos=True)
@@ -49,6 +48,18 @@ async def test_a_terminated_server_finishes_what_it_began_and_learns_it(start, o
         assert await asyncio.to_thread(server.wait) == 0
     async with open_server() as restarted, connect(restarted) as client:
         assert [version.request_id for version in await client.list_versions("ann")] == ["last.learn"]
+
+
+async def test_a_drained_server_refuses_until_nobody_calls_any_more(start):
+    with start() as server:
+        async with AsyncHopeClient(server.target, AT_ONCE) as client:
+            await client.get_model()
+            os.kill(server.pid, signal.SIGTERM)
+            await _refused(client)
+            for _ in range(12):  # for longer than it would stay if nobody called
+                await asyncio.sleep(0.25)
+                await _refused(client)
+        assert await asyncio.to_thread(server.wait) == 0
 
 
 async def test_a_second_signal_ends_a_server_at_once(start):

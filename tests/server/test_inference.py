@@ -6,11 +6,10 @@ import pytest
 from support.server_running import connect, server_config
 from support.tiny_model import tiny_model, tiny_tokenizer, tokenizer_bytes
 
-from hope_serve.api import Delta, Ended, FinishReason, SamplingParams, SessionOutcome, Started
+from hope_serve.api import Delta, Ended, FinishReason, Message, SamplingParams, SessionOutcome, Started
 from hope_serve.errors import InvalidRequest
 from hope_serve.model.checkpoint import save_checkpoint
 from hope_serve.server.serve import running
-from hope_serve.tokenizer import Message
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8, ignore_eos=True)
 

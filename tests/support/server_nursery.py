@@ -54,6 +54,13 @@ class Nursery:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
+    async def stop(self, pid):
+        """SIGTERM, as before a restart; returns when the process has drained and is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        while self._lives(pid):  # noqa: ASYNC110  another process sets no event
+            await asyncio.sleep(0.02)
+
     def close(self):
         """Nothing of it is left running: the nursery kills its servers when nobody asks for more."""
         self._process.stdin.close()

@@ -26,6 +26,7 @@ from hope_serve.api import (
     MemoryChoice,
     MemoryReport,
     MemorySummary,
+    Message,
     ModelInfo,
     OnMissing,
     SamplingParams,
@@ -40,7 +41,6 @@ from hope_serve.api import (
 )
 from hope_serve.errors import InvalidRequest
 from hope_serve.pb.hope.v1 import adaptation_pb2, content_pb2, inference_pb2, memory_pb2
-from hope_serve.tokenizer import Message
 from hope_serve.wire import adaptation, enums, generate, memory, score
 from hope_serve.wire.calls import AdaptCall, EvaluateCall, GenerateCall, ProbeCall, ScoreCall
 

@@ -68,9 +68,30 @@ def test_a_status_without_details_is_still_typed():
     assert isinstance(back, errors.DeadlineExceeded)
     assert read_status(grpc.StatusCode.UNAVAILABLE, "connection refused", ()).reason == "UNREACHABLE"
     assert type(read_status(grpc.StatusCode.UNIMPLEMENTED, "what?", ())) is errors.HopeError
+    assert type(read_status(grpc.StatusCode.INTERNAL, "no message of ours", ())) is errors.HopeError
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (grpc.StatusCode.CANCELLED, "CANCELLED"),
+        (grpc.StatusCode.UNKNOWN, "Stream removed (RST_STREAM (Received RST_STREAM with error code 2))"),
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
+    ],
+)
+def test_a_call_that_was_cut_off_on_its_way_is_unavailable(code, message):
+    back = read_status(code, message, ())
+    assert isinstance(back, errors.Unavailable)
+    assert back.reason == "BROKEN_OFF"
 
 
 def test_the_message_is_the_status_message():
     status = write_status(ERRORS[1], "id")
     assert isinstance(status, status_pb2.Status)
     assert (status.code, status.message) == (5, "the user has no memory")
+
+
+def test_only_a_refusal_before_any_work_may_be_tried_elsewhere_by_a_proxy():
+    for reason, may in (("DRAINING", True), ("STORE_UNAVAILABLE", False), ("CONCURRENCY", False)):
+        error = errors.Unavailable("not now", reason=reason)
+        assert ("hope-retry" in dict(trailers(write_status(error, "id"), error))) is may
