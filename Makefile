@@ -89,7 +89,7 @@ proto: $(DEV)    ## generate hope_serve/pb from proto
 	$(BIN)/python proto/generate.py
 
 client: $(DEV)   ## build hope-serve-client, which needs no torch, into dist
-	$(BIN)/python clients/python/build.py dist
+	$(BIN)/python deploy/client/build.py dist
 
 dashboards: $(DEV)  ## generate deploy/grafana/dashboards from the table of metrics
 	$(BIN)/python -m deploy.grafana.generate

@@ -1,4 +1,4 @@
-"""Builds the distribution hope-serve-client: ``python clients/python/build.py FOLDER`` makes an sdist and its wheel."""
+"""Builds the distribution hope-serve-client: ``python deploy/client/build.py FOLDER`` makes an sdist and its wheel."""
 
 from __future__ import annotations
 
