@@ -34,11 +34,11 @@ def _sample_row(out: Sampled, row: int, logits: Tensor, rows: SamplingRows, slot
         return
     token = draw(shaped, rows, slot)
     logprobs = torch.log_softmax(logits, -1)
-    best = logprobs.sort(descending=True, stable=True)
-    num_top = out.top_ids_BN.shape[1]
     out.token_B[row] = token
     out.logprob_B[row] = logprobs[token]
-    out.top_ids_BN[row], out.top_logprobs_BN[row] = best.indices[:num_top], best.values[:num_top]
+    if num_top := out.top_ids_BN.shape[1]:
+        best = logprobs.sort(descending=True, stable=True)
+        out.top_ids_BN[row], out.top_logprobs_BN[row] = best.indices[:num_top], best.values[:num_top]
     rows.position[slot] += 1
     rows.counts[slot, token] = min(int(rows.counts[slot, token]) + 1, MOST_COUNTED)
 
@@ -49,9 +49,8 @@ def shape(logits: Tensor, rows: SamplingRows, slot: int) -> Tensor:
     A penalty leaves a finite logit finite, however extreme it is.
     """
     shaped = logits.clone()
-    for token, value in zip(rows.bias_ids[slot].tolist(), rows.bias_values[slot], strict=True):
-        if token >= 0:
-            shaped[token] += value
+    biased = rows.bias_ids[slot] >= 0
+    shaped.index_add_(0, rows.bias_ids[slot][biased].long(), rows.bias_values[slot][biased])
     shaped = _penalize(shaped.clamp(max=LARGEST), rows, slot)
     if rows.position[slot] < rows.min_tokens[slot]:
         stops = rows.stop_ids[slot]
