@@ -23,6 +23,8 @@ from benchmarks.kernels import (
     commit,
     decode,
     decode_sweep,
+    few_rows,
+    few_rows_sweep,
     mlp,
     mlp_sweep,
     precision,
@@ -44,13 +46,15 @@ FIGURES: dict[str, tuple[Section, ...]] = {
     "7": (precision.study_precision,),
     "8": (sampling.check_sample, sampling.time_sample),
     "9": (served.check_served, served.time_projected, served.time_norm_and_conv, served.time_prefill),
+    "10": (few_rows.check_few_rows, few_rows.time_few_rows),
 }
-SHAPELESS = ("5", "6", "7", "8", "9")  # figures that don't look at every head size
+SHAPELESS = ("5", "6", "7", "8", "9", "10")  # figures that don't look at every head size
 SWEEPS: dict[str, tuple[Section, ...]] = {
     "1": (decode_sweep.sweep_decode,),
     "4": (mlp_sweep.sweep_mlp,),
     "5": (cms_sweep.sweep_decode, cms_sweep.sweep_ragged),
     "6": (cms_sweep.sweep_update,),
+    "10": (few_rows_sweep.sweep_sums, few_rows_sweep.sweep_dots),
 }
 
 

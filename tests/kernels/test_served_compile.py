@@ -7,6 +7,18 @@ from support.compiled import compiled
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("op", "count"), [("residual_norm", 8), ("conv_silu", 12), ("cms_delta_projected", 20)])
+@pytest.mark.parametrize(
+    ("op", "count"), [("residual_norm", 8), ("conv_silu", 12), ("cms_delta_projected", 20), ("few_rows_linear", 12)]
+)
 def test_no_kernel_spills(op, count):
     assert len(compiled("served_variants", op)) == count
+
+
+@pytest.mark.timeout(300)
+def test_a_few_rows_wait_with_their_matrix_on_its_way_and_never_take_the_units_of_four_warps():
+    """Tiles of 16 columns gave wrong numbers there; and what a program holds is asked for before it waits."""
+    kernels = compiled("few_rows_order")
+    assert len(kernels) == 2
+    sums, dots = kernels
+    assert "loads before the wait 8 " in sums and "HGMMA False" in sums
+    assert "HMMA True" in dots and "HGMMA False" in dots

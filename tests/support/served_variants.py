@@ -7,6 +7,7 @@ import sys
 import torch
 from hope_kernels.cms_delta import projected_launch as projected
 from hope_kernels.conv_silu import launch as conv
+from hope_kernels.few_rows_linear.launch import DotBlocks, launch_few_rows_linear
 from hope_kernels.residual_norm.launch import launch_residual_norm
 from support.sm90 import variants
 
@@ -47,7 +48,29 @@ def projected_calls():
         yield lambda a=(given, delta, slots, starts, "silu", flags): projected.launch_projected_ragged(*a)
 
 
-CALLS = {"residual_norm": norm_calls, "conv_silu": conv_calls, "cms_delta_projected": projected_calls}
+def few_rows_calls():
+    for height, width, dtype in (
+        (2048, 2048, BF16),
+        (2064, 3072, BF16),
+        (32000, 2048, F16),
+        (77, 100, F16),
+        (50, 8192, F32),
+    ):
+        for count in (1, 16):
+            x, weight = torch.empty(count, width, dtype=dtype), torch.empty(height, width, dtype=dtype)
+            yield lambda a=(x, weight): launch_few_rows_linear(*a, torch.float32)
+    x, weight = torch.empty(2, 4096, dtype=BF16), torch.empty(64, 4096, dtype=BF16)
+    for rows, stages in ((16, 4), (32, 6)):
+        blocks = DotBlocks(rows=rows, deep=64, warps=4, stages=stages, prefetch_bytes=0)
+        yield lambda b=blocks: launch_few_rows_linear(x, weight, BF16, b)
+
+
+CALLS = {
+    "few_rows_linear": few_rows_calls,
+    "residual_norm": norm_calls,
+    "conv_silu": conv_calls,
+    "cms_delta_projected": projected_calls,
+}
 
 
 def main():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hope_serve.model.cms import Delta, Level
 from hope_serve.model.serving.batch import Batch
+from hope_serve.model.serving.product import product
 
 
 class _Matrix(NamedTuple):
@@ -43,11 +44,11 @@ class ServedLevel:
 
     def _product(self, x: Tensor, matrix: _Matrix, batch: Batch, delta: Tensor | None, *, activation: str) -> Tensor:
         if delta is None or self._full:
-            y = F.linear(x, matrix.stacked[: matrix.width])
+            y = product(x, matrix.stacked[: matrix.width])
             if delta is not None:
                 y = cms_delta(y, x, delta, None, batch.memory_slots, batch.starts)
             return F.silu(y) if activation == "silu" else y
-        both = F.linear(x, matrix.stacked)
+        both = product(x, matrix.stacked)
         return cms_delta_projected(
             both, delta, batch.memory_slots, batch.starts, activation=activation, remembers=batch.remembers
         )

@@ -18,6 +18,7 @@ from hope_serve.model.learn import level_rules
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.levels import ServedLevel
 from hope_serve.model.serving.precision import Precision
+from hope_serve.model.serving.product import product
 from hope_serve.model.serving.slab import Part, SlabLayout
 from hope_serve.model.serving.state import fresh_state, state_layout
 from hope_serve.model.serving.titans import ServedTitans, TitansSlots
@@ -108,9 +109,7 @@ class ServedModel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V], fp32, of hidden rows [..., d]; the embedding is tied."""
-        if hidden.is_cuda and hidden.dtype is not torch.float32 and not hidden.requires_grad:
-            return torch.mm(hidden, self._embedding.mT, out_dtype=torch.float32)
-        return F.linear(hidden, self._embedding).to(self.precision.wide)
+        return product(hidden, self._embedding, self.precision.wide)
 
     def learning_weight(self, hidden: Tensor) -> Tensor:
         """How much each row's loss counts when the model learns online, [N] in (0, 4); see ``HopeModel``."""

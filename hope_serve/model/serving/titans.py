@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from hope_kernels.conv_silu.op import conv_silu
 from torch import Tensor
 
 from hope_serve.model.mixers import SlotClocks, split_heads
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.precision import Precision
+from hope_serve.model.serving.product import product
 from hope_serve.model.serving.slab import Part
 from hope_serve.model.state import CONV_TAIL
 from hope_serve.model.titans import Titans
@@ -52,7 +52,7 @@ class ServedTitans:
     def run(self, x: Tensor, batch: Batch, state: TitansSlots) -> Tensor:
         """x: [N, d] to [N, d]; the state moves in place."""
         u = conv_silu(x, state.tail, self._conv, batch.slots, batch.starts)
-        keys, queries = F.linear(u, self._input).chunk(2, -1)
+        keys, queries = product(u, self._input).chunk(2, -1)
         heads = self._mixer.num_heads
         mixed = self._mixer.run(
             split_heads(keys, heads),
@@ -62,7 +62,7 @@ class ServedTitans:
             batch.starts,
             fills_chunk=batch.fills_chunk,
         )
-        return F.linear(mixed.flatten(1), self._output)
+        return product(mixed.flatten(1), self._output)
 
 
 def slot_parts(titans: Titans, precision: Precision) -> dict[str, Part]:
