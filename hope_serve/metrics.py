@@ -152,6 +152,7 @@ class Metrics:
     commit_conflicts_total = Definition(Counter, "Commits that met a newer version and learned again on it.")
     idempotent_replays_total = Definition(Counter, "Repeated calls answered with the first result.")
     store_op_seconds = Definition(Histogram, "Store operations.", STORE_SECONDS, op=STORE_OPS, result=STORE_RESULTS)
+    version_regressions_total = Definition(Counter, "Memories met at an earlier version than before.")
     store_up = Definition(Gauge, "1 while the store answers.")
     store_promise_kept = Definition(Gauge, "1 while the store has the settings and the secret it was opened with.")
     engine_step_seconds = Definition(Histogram, "Engine steps.", STEP_SECONDS)

@@ -70,9 +70,16 @@ class Jwks:
 
     def _fetched(self) -> bytes:
         request = urllib.request.Request(self._place, headers={"Accept": "application/json"})  # noqa: S310  http(s) only
-        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as reply:  # noqa: S310  as above
+        with urllib.request.build_opener(_Stay).open(request, timeout=FETCH_SECONDS) as reply:
             content: bytes = reply.read(MAX_BYTES + 1)
         return content
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: from https that may be http, or another's server."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """None is an error for whoever asked."""
 
 
 def _parsed(content: bytes, place: str) -> Mapping[str, Jwk]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -25,6 +26,8 @@ from hope_serve.memory.snapshot import Counter, TensorDigest, digest_tensor
 from hope_serve.memory.store import Committed, Head, MemoryStore, StoredMemory
 from hope_serve.metrics import Metrics
 from hope_serve.service.codec import Codec
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +101,7 @@ class Memories:
             Unavailable: the store is away, and no memory that fits is warm.
         """
         try:
-            head = await self.store.head(owner)
+            head = await self._head(owner)
         except Unavailable:
             # Who is resident is still answered, from the last version that this pod knows of; the answer names it.
             if warm := self._resident(owner, choice):
@@ -118,6 +121,21 @@ class Memories:
         if choice.exact_version is not None:
             return await self.load(owner, choice.exact_version, head=head)
         return (await self._at(owner, head))[1]
+
+    async def _head(self, owner: Owner) -> Head:
+        """Where the memory stands; an alarm when that is behind what this pod has seen, which was acknowledged."""
+        seen = self._warm.get(owner)
+        head = await self.store.head(owner)
+        if seen and (head.version < seen.version or (head.version == seen.version and head.mark != seen.mark)):
+            self._metrics.version_regressions_total().inc()
+            _log.error(
+                "version_regression: a memory is at version %d in the store and was at %d before: an old copy was put "
+                "back, or a failover lost what came later",
+                head.version,
+                seen.version,
+            )
+            self.forget(owner)
+        return head
 
     def _resident(self, owner: Owner, choice: MemoryChoice) -> Warm | None:
         """The warm memory, where it is a version that ``choice`` allows."""
@@ -163,7 +181,7 @@ class Memories:
 
     async def base(self, owner: Owner) -> tuple[Head, Warm | None]:
         """Where an adaptation starts: the head, and its memory unless there is none."""
-        head = await self.store.head(owner)
+        head = await self._head(owner)
         return await self._at(owner, head) if head.exists else (head, None)
 
     async def _at(self, owner: Owner, head: Head) -> tuple[Head, Warm]:

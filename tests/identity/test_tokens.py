@@ -150,6 +150,12 @@ async def test_keys_of_a_url_are_followed_when_a_token_names_a_new_one(issuer, m
         assert issuer.asked == 2
 
 
+async def test_keys_are_not_fetched_from_where_an_answer_points_to(issuer):
+    with issuer.serving() as url, pytest.raises(ConfigError, match="302"):
+        authenticator(url.replace("jwks.json", "moved"))
+    assert issuer.asked == 1
+
+
 async def test_guessed_key_names_do_not_become_requests(issuer):
     assert RETRY_SECONDS >= 10
     with issuer.serving() as url:

@@ -51,6 +51,20 @@ async def test_a_commit_is_on_the_replicas_disk_before_it_is_acknowledged(pair, 
     assert (await survivor.load(ALICE, fingerprint=MODEL)).version == 3
 
 
+async def test_no_pod_opens_on_a_secret_that_a_failover_would_lose(pair, stores):
+    """It would find, and be told of, memories under names that no other pod looks for."""
+    pair.link.black_hole = True
+    await stores(f"{pair.primary.url}?durability=local_fsync")  # writes a secret, which its own disk is enough for
+    pod = make_store(pair.url)
+    with pytest.raises(Unavailable) as caught:
+        await pod.open()
+    assert caught.value.reason == "NOT_DURABLE"
+    await pair.promote()
+    pods = [await stores(f"{pair.replica.url}?durability=local_fsync") for _ in range(2)]
+    await write_versions(pods[0], ALICE, 1)
+    assert (await pods[1].load(ALICE, fingerprint=MODEL)).version == 1
+
+
 async def test_a_commit_that_the_replica_has_not_is_not_acknowledged_until_it_has(pair, stores):
     store = await stores(pair.url)
     await write_versions(store, ALICE, 1)

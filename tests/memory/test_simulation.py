@@ -2,12 +2,14 @@
 
 import logging
 import multiprocessing
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from support.redis_sim import load_functions
 from support.store_sim import FAULTS, World, run_seed, run_seeds
-from support.store_sim_bugs import BUGS
+from support.store_sim_bugs import BUGS, BUGS_OF_SCRIBES
+from support.store_sim_scribes import STEPS, ScribesWorld, run_scribes
 
 SMALL, FULL = 300, 10_000
 BATCH = 50
@@ -33,6 +35,29 @@ def test_a_planted_bug_is_found(plant, monkeypatch):
     options = {"functions": load_functions()} | plant(monkeypatch)
     found = (text for seed in range(SMALL) for text in run_seed(seed, **options))
     assert any(text.startswith(BUGS[plant]) for text in found), f"not found in {SMALL} seeds"
+
+
+def test_no_storm_breaks_an_erasure_a_rollback_or_an_expiry():
+    functions, steps = load_functions(), Counter()
+    for seed in range(SMALL):
+        world = ScribesWorld(seed, functions=functions)
+        assert world.run() == [], f"seed {seed}"
+        steps.update(step for scribe in world.scribes for step in scribe.done)
+    assert min(steps[step] for step in STEPS) > 100, steps
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+def test_ten_thousand_storms_break_no_erasure_rollback_or_expiry():
+    functions = load_functions()
+    assert [text for seed in range(FULL) for text in run_scribes(seed, functions=functions)] == []
+
+
+@pytest.mark.parametrize("plant", BUGS_OF_SCRIBES, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_of_erasing_is_found(plant, monkeypatch):
+    options = {"functions": load_functions()} | plant(monkeypatch)
+    found = (text for seed in range(SMALL) for text in run_scribes(seed, **options))
+    assert any(text.startswith(BUGS_OF_SCRIBES[plant]) for text in found), f"not found in {SMALL} seeds"
 
 
 @pytest.mark.parametrize("seed", [7, 10, 14])

@@ -21,8 +21,8 @@ time_to_first_token_seconds inter_token_latency_seconds request_duration_seconds
 request_restore_seconds request_prefill_seconds request_decode_seconds prompt_tokens_total generation_tokens_total
 adapt_tokens_total adapt_total adapt_duration_seconds adapt_nll_delta adapt_surprise memory_drift_ratio
 memory_updates_total memory_lookups_total memory_restore_seconds memory_slots memory_slots_used memory_evictions_total
-commit_conflicts_total idempotent_replays_total store_op_seconds store_up store_promise_kept engine_step_seconds
-batch_tokens build_info model_info saturation
+commit_conflicts_total version_regressions_total idempotent_replays_total store_op_seconds store_up store_promise_kept
+engine_step_seconds batch_tokens build_info model_info saturation
 """.split()
 SHORT = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
 ENDLESS = SamplingParams(max_tokens=2**20, ignore_eos=True, n=3)

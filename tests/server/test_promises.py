@@ -125,7 +125,23 @@ async def _refusal(client) -> Unavailable | None:
     return None
 
 
-def _metric(server) -> float:
+def _metric(server, name="hope_store_promise_kept") -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics") as reply:
         lines = reply.read().decode().splitlines()
-    return float(next(line for line in lines if line.startswith("hope_store_promise_kept ")).split()[1])
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
+async def test_a_store_that_is_older_than_what_a_pod_has_seen_is_noticed(open_server, redis, caplog):
+    """Somebody puts an old copy back while pods serve."""
+    async with open_server(url=f"{redis.url}?durability=volatile") as server, connect(server) as client:
+        await client.adapt("ann", "My dog is called Biscuit.")
+        old = {key: redis.command("DUMP", key) for key in redis.command("KEYS", "hs:{*}:*")}
+        await client.adapt("ann", "I like tea.")
+        assert (await client.generate("tea", user_id="ann", sampling=SHORT)).started.memory_version == 2
+        for key, value in old.items():
+            redis.command("RESTORE", key, 0, value, "REPLACE")
+        assert (await client.generate("tea", user_id="ann", sampling=SHORT)).started.memory_version == 1
+        assert await asyncio.to_thread(_metric, server, "hope_version_regressions_total") == 1
+        assert "version_regression" in caplog.text
+        await client.generate("tea", user_id="ann", sampling=SHORT)
+        assert await asyncio.to_thread(_metric, server, "hope_version_regressions_total") == 1  # once is enough

@@ -34,7 +34,8 @@ class Keys:
         reply = getattr(self, f"_{name.decode().lower()}")(*arguments)
         if name in WRITES:
             del self.effects[before:]
-            self.effects.append((name, *arguments))
+            if reply is not None:  # SET NX on a key that is there writes nothing, and there is nothing to wait for
+                self.effects.append((name, *arguments))
         return reply
 
     def _remove(self, key):

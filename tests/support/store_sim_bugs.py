@@ -8,6 +8,7 @@ from support.store_sim_pod import Pod, commit_of
 
 from hope_serve.errors import Unavailable
 from hope_serve.memory import index, seal, writing
+from hope_serve.memory.redis import facts
 from hope_serve.memory.redis.calls import Calls
 from hope_serve.memory.store import Committed, Duplicate
 
@@ -104,6 +105,22 @@ def equal_numbers_taken_for_equal_versions(monkeypatch):
     return {}
 
 
+def secret_taken_before_it_lasts(monkeypatch):
+    async def hasty(calls, key):
+        return await facts.read_once(calls, key)
+
+    monkeypatch.setattr(facts, "_lasting", hasty)
+    return {}
+
+
+def late_erasure_of_a_newer_memory(monkeypatch):
+    return {"functions": patched("if base ~= '' and held ~= base then", "if false then")}
+
+
+def erased_requests_forgotten(monkeypatch):
+    return {"functions": patched("  bury_requests(p, keep_ms)\n", "")}
+
+
 BUGS = {
     no_request_id_check: "rule 2",
     last_writer_wins: "rule 2",
@@ -118,6 +135,13 @@ BUGS = {
     equal_numbers_taken_for_equal_versions: "rule 2",
 }
 """Bugs, and the rule by which each is to be found."""
+
+BUGS_OF_SCRIBES = {
+    secret_taken_before_it_lasts: "rule 9",
+    late_erasure_of_a_newer_memory: "rule 9",
+    erased_requests_forgotten: "rule 10",
+}
+"""Those that scribes are to find."""
 
 
 def patched(before, after):

@@ -64,7 +64,8 @@ class TokenIssuer:
             def do_GET(self):
                 issuer.asked += 1
                 content = issuer.document()
-                self.send_response(200)
+                self.send_response(302 if self.path == "/moved" else 200)
+                self.send_header("Location", "/jwks.json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

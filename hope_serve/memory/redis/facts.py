@@ -10,17 +10,26 @@ from hope_serve.memory.redis.calls import Calls, as_bytes
 
 
 async def claim_once(calls: Calls, key: str, offered: bytes) -> bytes:
-    """A value that is made once, when the store is new: the one there, or else the offered one.
+    """A value that is made once, when the store is new: the one there, or else the offered one, where it will last.
 
     Raises:
         FailedPrecondition: it is not there, and the store is not new.
+        Unavailable: it may not last: whoever wrote it was not told that the disks have it.
     """
-    if not await read_once(calls, key):
-        # Whoever was first wrote it before any owner: when owners are there, so is the value, unless it was lost.
-        if await calls.plain(layout.TENANTS, ("EXISTS", layout.TENANTS)) and not await read_once(calls, key):
-            raise secret_lost()
-        await calls.confirmed(key, ("SET", key, offered, "NX"))
-    return await read_once(calls, key)
+    if held := await _lasting(calls, key):
+        return held
+    # Whoever was first wrote it before any owner: when owners are there, so is the value, unless it was lost.
+    if await calls.plain(layout.TENANTS, ("EXISTS", layout.TENANTS)) and not await read_once(calls, key):
+        raise secret_lost()
+    await calls.plain(key, ("SET", key, offered, "NX"))
+    return await _lasting(calls, key)
+
+
+async def _lasting(calls: Calls, key: str) -> bytes:
+    """The value, once the disks have it. A wait means something only after a write on the same connection: SET NX on a
+    key that is there is none, and a pod that took a value which a failover then loses would be alone with it.
+    """
+    return as_bytes(await calls.confirmed(key, ("GET", key), ("SET", layout.beside(key), 1)))
 
 
 async def read_once(calls: Calls, key: str) -> bytes:

@@ -9,6 +9,11 @@ MARKS = "hs:marks"
 ERASED_CHANNEL = "hs:erased"
 
 
+def beside(key: str) -> str:
+    """A key without meaning in the slot of another."""
+    return f"hs:{{{key}}}:beside"
+
+
 def head(owner: str) -> str:
     """The head; the functions build the owner's other keys from it."""
     return f"hs:{{{owner}}}:m"
