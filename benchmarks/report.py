@@ -31,9 +31,10 @@ class Figure:
 
 
 def hardware() -> str:
-    """Processor, cores, memory, system and versions, on one line."""
+    """Processor, cores, memory, system and versions, on one line; the card first, where there is one."""
+    card = f"{torch.cuda.get_device_name()}; " if torch.cuda.is_available() else ""
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, "
+        f"{card}{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, "
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     )
 

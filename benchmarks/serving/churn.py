@@ -36,8 +36,8 @@ async def _churn(name: str, num_users: int) -> list[Figure]:
     checkpoint = Checkpoint(config=model.config, model=model, tokenizer_path=Path(), fingerprint="benchmark")
     config = EngineConfig(max_slots=SLOTS)
     engine = NativeEngine(checkpoint, config, Metrics(), device="cuda")
-    blank = native_codec(checkpoint, config, device="cuda").blank()
-    memories = [blank.reads() for _ in range(num_users)]
+    row = native_codec(checkpoint, config, device="cuda").blank().reads()
+    memories = [row.clone().pin_memory() for _ in range(num_users)]
     await engine.start()
     try:
         figures = []
