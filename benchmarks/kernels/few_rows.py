@@ -12,7 +12,7 @@ from benchmarks.kernels.cms_data import BF16, F32
 from benchmarks.kernels.errors import relative
 from benchmarks.kernels.table import Row, at_least
 
-TOLERANCE = {BF16: 4e-3, F32: 1e-5}  # relative, by the dtype of the result
+TOLERANCE = {BF16: 4e-3, F32: 2e-5}  # relative, by the dtype of the result
 COUNTS = (1, 2, 4, 8, 16)
 TARGET = 0.8  # of read bandwidth
 CACHED = 400 << 20  # bytes that no cache keeps from one replay to the next
