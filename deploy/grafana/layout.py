@@ -85,7 +85,7 @@ STORE: tuple[Row, ...] = (
     (
         "The store",
         (
-            *_each(Metrics.store_up, Metrics.store_promise_kept),
+            *_each(Metrics.store_up, Metrics.store_promise_kept, Metrics.version_regressions_total),
             (Metrics.store_op_seconds, ("op",)),
             (Metrics.store_op_seconds, ("result",)),
         ),
