@@ -50,6 +50,8 @@ class NativeEngine:
             max_step_tokens=config.max_batch_tokens,
             max_queue_tokens=config.max_queue_tokens,
             max_lessons=config.max_lessons,
+            # On a CPU a pass over several lessons is no quicker than one after the other, and holds more memory.
+            max_lesson_tokens=1 if device == "cpu" else 1 << 30,
             adapt_step_seconds=config.adapt_step_ms / 1000,
             align=align,
         )

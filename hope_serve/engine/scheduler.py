@@ -14,6 +14,8 @@ from hope_serve.errors import DeadlineExceeded, Exhausted
 ASSUMED_TOKENS_PER_SECOND = 1000.0
 ASSUMED_LEARNING_PER_SECOND = 500.0
 RATE_MEMORY = 0.9
+LEAST_STEP_TOKENS = 16
+"""Prompt tokens that go in a step, however long they take."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,14 @@ class Scheduler:
         max_step_tokens: known tokens that one step may feed besides the decoding sequences.
         max_queue_tokens: tokens that may wait; more is refused.
         max_lessons: lessons that may be under way.
+        max_lesson_tokens: tokens of lessons that one step may learn; one segment always goes.
         adapt_step_seconds: how long the lessons of one step may take while others wait for it; one segment always
             goes.
         align: cut prompts only at multiples of this many tokens (0: anywhere), so that the arithmetic of a
             sequence does not depend on who else runs.
+
+    While sequences draw, prompts get as much of a step as drawing takes, and lessons as much time as all others have:
+    so nobody who draws is slowed to less than about a quarter by what others bring.
     """
 
     def __init__(
@@ -67,12 +73,15 @@ class Scheduler:
         max_step_tokens: int,
         max_queue_tokens: int,
         max_lessons: int = 1,
+        max_lesson_tokens: int = 1 << 30,
         adapt_step_seconds: float = 0.05,
         align: int = 0,
     ) -> None:
         self._max_step_tokens = max_step_tokens
         self._max_queue_tokens = max_queue_tokens
-        self._max_lessons = max_lessons
+        self._max_lessons, self._max_lesson_tokens = max_lessons, max_lesson_tokens
+        self._drawing_seconds = 0.0
+        self._lesson_debt = 0.0
         self._adapt_step_seconds = adapt_step_seconds
         self._align = align
         self._tokens_per_second = ASSUMED_TOKENS_PER_SECOND
@@ -159,11 +168,10 @@ class Scheduler:
         return plan if plan.num_tokens or len(here) == len(self.running) else self._plan_of(self.running)
 
     def _plan_of(self, sequences: list[Sequence]) -> Plan:
-        plan, budget = Plan(), self._max_step_tokens
+        plan = Plan(decode=[sequence for sequence in sequences if sequence.draws])
+        budget = self._prompt_budget(others_draw=bool(plan.decode))
         for sequence in sequences:
-            if sequence.draws:
-                plan.decode.append(sequence)
-            elif not sequence.lesson and sequence.num_unfed and budget > 0:
+            if not (sequence.draws or sequence.lesson) and sequence.num_unfed and budget > 0:
                 length = self._cut(sequence, budget)
                 if length:
                     plan.pieces.append(Piece(sequence, length))
@@ -173,19 +181,27 @@ class Scheduler:
 
     def measured(self, plan: Plan, *, reading: float, learning: float, num_lesson_tokens: int) -> None:
         """Learn how fast prompts and lessons go, for estimates. Seconds of each part of a step."""
-        if reading > 0 and plan.num_read_tokens >= 16:
-            self._tokens_per_second = _smoothed(self._tokens_per_second, plan.num_read_tokens / reading)
-        if learning > 0 and num_lesson_tokens >= 16:
+        num_prompt_tokens = plan.num_read_tokens - len(plan.decode)
+        if not num_prompt_tokens and plan.decode:
+            self._drawing_seconds = _smoothed(self._drawing_seconds or reading, reading)
+        elif num_prompt_tokens >= LEAST_STEP_TOKENS:
+            seconds = max(reading - (self._drawing_seconds if plan.decode else 0.0), reading / 10, 1e-6)
+            self._tokens_per_second = _smoothed(self._tokens_per_second, num_prompt_tokens / seconds)
+        if learning > 0 and num_lesson_tokens >= LEAST_STEP_TOKENS:
             self._learning_per_second = _smoothed(self._learning_per_second, num_lesson_tokens / learning)
+        self._lesson_debt = max(0.0, self._lesson_debt + learning - reading) if plan.num_read_tokens else 0.0
 
     def _segments(self, *, others_wait: bool) -> list[Sequence]:
         """The lessons of a step: all of them, or as many segments as others can be made to wait for."""
         chosen: list[Sequence] = []
-        left = self._adapt_step_seconds * self._learning_per_second
+        if others_wait and self._lesson_debt > 0:
+            return chosen
+        left = self._adapt_step_seconds * self._learning_per_second if others_wait else float("inf")
+        left = min(left, self._max_lesson_tokens)
         for sequence in [s for s in self.running if s.lesson and not s.lesson.finished]:
             assert sequence.lesson
             left -= sequence.lesson.next_length()
-            if chosen and others_wait and left < 0:
+            if chosen and left < 0:
                 break
             chosen.append(sequence)
         for sequence in chosen:
@@ -193,6 +209,13 @@ class Scheduler:
             self.running.remove(sequence)
             self.running.append(sequence)
         return chosen
+
+    def _prompt_budget(self, *, others_draw: bool) -> int:
+        """Known tokens that the next step may feed."""
+        if not (others_draw and self._drawing_seconds):
+            return self._max_step_tokens
+        fair = round(self._drawing_seconds * self._tokens_per_second)
+        return min(self._max_step_tokens, max(LEAST_STEP_TOKENS, fair))
 
     def _check(self, sequence: Sequence, *, ahead: int) -> None:
         if ahead and ahead + sequence.work > self._max_queue_tokens:

@@ -10,7 +10,7 @@ import pytest
 from hope_serve.api import AdaptOptions, Owner, SamplingParams, TokenLogprob
 from hope_serve.api.engine import Purpose
 from hope_serve.engine.lesson import Lesson
-from hope_serve.engine.scheduler import Scheduler
+from hope_serve.engine.scheduler import LEAST_STEP_TOKENS, Scheduler
 from hope_serve.engine.sequence import Sequence
 from hope_serve.engine.slots import SlotTable
 from hope_serve.errors import DeadlineExceeded, Exhausted
@@ -113,6 +113,45 @@ def test_lessons_need_places_and_go_on_in_turns_within_their_share_of_a_step():
 def test_lessons_go_together_when_nobody_waits_for_them():
     lessons = [learning() for _ in range(2)]
     assert running(scheduler(adapt_step_seconds=0.0), *lessons).plan().lessons == lessons
+
+
+def test_lessons_of_a_step_are_bounded_where_memory_is():
+    lessons = [learning() for _ in range(2)]
+    assert running(scheduler(max_lesson_tokens=1), *lessons).plan().lessons == lessons[:1]
+
+
+def test_what_others_bring_takes_no_more_of_a_step_than_drawing_does():
+    drawing, prompt = sequence(2, max_tokens=100), sequence(300)
+    planner = running(scheduler(max_step_tokens=256), drawing)
+    drawing.launched_piece(2)
+    for _ in range(50):
+        planner.measured(planner.plan(), reading=0.010, learning=0.0, num_lesson_tokens=0)
+    planner.admit(prompt)
+    planner.add(prompt)
+    planner.start(4)
+    (piece,) = planner.plan().pieces
+    assert piece.length == LEAST_STEP_TOKENS  # 10 ms at the rate that is assumed before any was seen
+    for _ in range(80):
+        plan = planner.plan()
+        seconds = 0.010 + plan.pieces[0].length / 4000  # a device that reads 4,000 tokens a second
+        planner.measured(plan, reading=seconds, learning=0.0, num_lesson_tokens=0)
+    (piece,) = planner.plan().pieces
+    assert piece.length == pytest.approx(0.010 * 4000, abs=1)
+
+
+def test_a_long_lesson_waits_until_the_others_have_had_as_much_time():
+    drawing = sequence(2, max_tokens=100)
+    planner = running(scheduler(), drawing, learning())
+    drawing.launched_piece(2)
+    plan = planner.plan()
+    assert plan.lessons
+    planner.measured(plan, reading=0.01, learning=0.035, num_lesson_tokens=16)
+    taught = []
+    for _ in range(4):
+        plan = planner.plan()
+        taught.append(bool(plan.lessons))
+        planner.measured(plan, reading=0.01, learning=0.0, num_lesson_tokens=0)
+    assert taught == [False, False, False, True]
 
 
 def test_a_queue_that_is_full_says_when_to_come_back_and_counts_out_what_has_started():

@@ -11,14 +11,16 @@ from hope_kernels.few_rows_linear.reference import few_rows_linear_reference
 
 MAX_ROWS = 16
 MAX_WIDTH = 8192
+MAX_HEIGHT_OF_SEVERAL = 2560
+"""Two rows or more times a taller matrix are quicker in torch's own product, by measurement on an H200 (README.md)."""
 
 
 def few_rows_linear(x: Tensor, weight: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
     """x W^T, summed in fp32.
 
-    On a CUDA device 1 to 16 rows of up to 8,192, in 16 bits or fp32 like the weight, both with contiguous rows, run as
-    one kernel that reads W once. More rows, other dtypes and strides, and whatever is differentiated run torch's own
-    product, which may be asked for any number of rows.
+    On a CUDA device one row, or up to 16 where W has no more than 2,560 rows, of up to 8,192 numbers in 16 bits or fp32
+    like the weight, both with contiguous rows, run as one kernel that reads W once. More rows, other dtypes and strides,
+    and whatever is differentiated run torch's own product, which may be asked for any number of rows.
 
     What a row becomes depends on its own numbers, W and whether it is alone, never on the rows beside it or on how
     many of 2 to 16 they are: the order of its sum is fixed by the shape of W, one order for a row alone and in fp32,
@@ -57,5 +59,6 @@ def runs_on_kernel(x: Tensor, weight: Tensor, out_dtype: torch.dtype) -> bool:
     """Whether the kernels know these sizes, dtypes and strides, and nobody asks for a gradient."""
     (rows, width), height = x.shape, len(weight)
     fits = 1 <= rows <= MAX_ROWS and 1 <= width <= MAX_WIDTH and height > 0
+    fits &= rows == 1 or height <= MAX_HEIGHT_OF_SEVERAL
     known = x.itemsize <= 4 and out_dtype in (x.dtype, torch.float32)
     return fits and known and x.stride(1) == 1 and weight.is_contiguous() and not wants_gradient(x, weight)
