@@ -1,14 +1,6 @@
 """The optimizers f of a CMS level (arXiv 2512.24695, Eq 71): a chunk's summed gradient in, a moved delta out.
 
-What one matrix of n x c values keeps beside its delta and open gradient, n c values each:
-
-| rule             | keeps                                                        | values        | in the kernel |
-| ---------------- | ------------------------------------------------------------ | ------------- | ------------- |
-| `gd`             | nothing                                                      | 0             | yes           |
-| `momentum`       | the momentum                                                 | n c           | yes           |
-| `delta_momentum` | the momentum                                                 | n c           | no            |
-| `dmgd`           | the two matrices of its MLP                                  | 2 c h         | no            |
-| `m3`             | two momenta, a deviation, the sum of new gradients, a count  | 4 n c + 1     | no            |
+README.md has the table of what each keeps.
 """
 
 from hope_serve.optim.base import KernelRule, LevelOptimizer, Shape, Slots

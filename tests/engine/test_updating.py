@@ -82,3 +82,29 @@ def test_kernel_and_rule_agree(rule):
     update_level(level_rule(ByItself(rule)), plain, random_gradient(), AT, DUE, SCALE)
     for name, tensor in fast.tensors().items():
         torch.testing.assert_close(tensor, plain.tensors()[name], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.cuda
+@EVERY_RULE
+def test_pools_on_a_device_move_as_on_the_cpu(rule):
+    def moved(device):
+        how, level = level_rule(rule), random_level(rule)
+        how = LevelRule(
+            optimizer=rule,
+            rates=tuple(r.to(device) for r in how.rates),
+            decays=tuple(d.to(device) for d in how.decays),
+        )
+        level = LevelState(
+            delta=on(level.delta, device),
+            gradient=on(level.gradient, device),
+            slots=[on(s, device) for s in level.slots],
+        )
+        update_level(how, level, on(random_gradient(), device), *(t.to(device) for t in (AT, DUE, SCALE)))
+        return level.tensors()
+
+    def on(pair, device):
+        return Delta(*(side.to(device) for side in pair))
+
+    there = moved("cuda")
+    for name, tensor in moved("cpu").items():
+        torch.testing.assert_close(there[name].cpu(), tensor, rtol=1e-4, atol=1e-5)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
 import torch
 import torch.nn.functional as F
+from msgspec.structs import replace
 from support.tiny_model import tiny_config, tiny_model
-from support.tiny_optimizers import EVERY_RULE, levels_with
+from support.tiny_optimizers import EVERY_RULE, RULES, levels_with
 
+from hope_serve import optim
 from hope_serve.config import BUNDLED_CHECKPOINT
 from hope_serve.engine.plan import memory_bytes
 from hope_serve.model.cadence import Cadence
@@ -83,7 +87,7 @@ def test_every_level_keeps_what_its_rule_asks_for_on_both_sides(rule, form):
 
 
 def test_a_memorys_bytes_are_those_of_its_deltas_gradients_and_what_its_rule_keeps():
-    """The table in ``hope_serve.optim``, on two levels and layers of 48 x 4 and 32 x 4 in fp16."""
+    """By the formulas in ``hope_serve/optim/README.md``, on two levels and layers of 48 x 4 and 32 x 4 in fp16."""
     deltas = 2 * 2 * 4 * (48 + 32)
 
     def kept_by(rule):
@@ -93,6 +97,17 @@ def test_a_memorys_bytes_are_those_of_its_deltas_gradients_and_what_its_rule_kee
     assert kept_by(Momentum()) == deltas
     assert kept_by(DeepMomentum(hidden_size=3)) == 2 * 2 * 2 * (2 * 4 * 3)
     assert kept_by(MultiScaleMomentum()) == 4 * deltas + 2 * 2 * 2
+
+
+def test_the_readmes_table_names_every_rule_and_the_bytes_it_takes():
+    config = msgspec.json.decode((BUNDLED_CHECKPOINT / "config.json").read_bytes(), type=HopeConfig)
+    table = (Path(optim.__file__).parent / "README.md").read_text()
+    stated = {row[1]: int(row[2].replace(",", "")) for row in re.finditer(r"^\| `(\w+)` .*\| ([\d,]+) \|", table, re.M)}
+    assert stated.keys() == {type(rule).__struct_config__.tag for rule in RULES}
+    for name, num_bytes in stated.items():
+        rule = msgspec.convert({"rule": name}, type=optim.TaggedOptimizer)
+        levels = (replace(level, optimizer=rule) if level.online else level for level in config.levels)
+        assert memory_bytes(replace(config, levels=tuple(levels))) == num_bytes
 
 
 @EVERY_RULE
