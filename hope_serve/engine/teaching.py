@@ -7,16 +7,15 @@ from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
-from hope_kernels.cms_update.layout import LevelPools
-from hope_kernels.cms_update.op import cms_update
 from torch import Tensor
 
 from hope_serve.engine.lesson import Lesson
 from hope_serve.engine.segments import Rows, SegmentGradients, Segments
+from hope_serve.engine.updating import update_level
 from hope_serve.errors import FailedPrecondition, HopeError
 from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState, cms_shapes
-from hope_serve.model.learn import LevelRule, read_deltas
+from hope_serve.model.learn import read_deltas
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.model import ServedModel
 from hope_serve.model.serving.slab import Part, Slab, SlabLayout
@@ -147,8 +146,7 @@ class Teaching:
         """Add the gradients to the open chunks, and fire the levels whose chunk ends."""
         for level, (rule, gradient, scale) in enumerate(zip(self._model.rules, gradients, scales, strict=True)):
             due = self._on_device([row[level] for row in fired], torch.bool)
-            for side in range(2):
-                _apply(self._cms, level, side, rule, gradient[side].float().contiguous(), slots, due, scale)
+            update_level(rule, self._cms.levels[level], gradient, slots, due, scale)
 
     def _end_pass(self, lesson: Lesson) -> Refused:
         lesson.end_pass()
@@ -181,35 +179,6 @@ class Teaching:
 
     def _on_device(self, values: list[int] | list[float] | list[bool], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype).to(self._model.device)
-
-
-def _apply(
-    cms: CmsState,
-    level: int,
-    side: int,
-    rule: LevelRule,
-    gradient: Tensor,
-    slots: Tensor,
-    due: Tensor,
-    scale: Tensor,
-) -> None:
-    """One matrix of a level, in place."""
-    state = cms.levels[level]
-    optimizer = rule.optimizer
-    cms_update(
-        LevelPools(
-            delta=state.delta[side],
-            gradient=state.gradient[side],
-            momentum=state.slots[0][side] if state.slots else None,
-        ),
-        gradient,
-        slots,
-        due,
-        rule.rates[side].flatten().float().contiguous(),
-        rule.decays[side].flatten().float().contiguous(),
-        beta=optimizer.beta,
-        scale=scale.contiguous(),
-    )
 
 
 def _is_finite(value: float) -> bool:

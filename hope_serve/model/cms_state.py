@@ -9,9 +9,9 @@ from typing import Self
 from torch import Tensor
 
 from hope_serve.model.cms import Delta
-from hope_serve.model.config import HopeConfig
+from hope_serve.model.config import HopeConfig, LevelConfig
 from hope_serve.model.hope import HopeModel
-from hope_serve.optim import LevelOptimizer, make_optimizer
+from hope_serve.optim import LevelOptimizer, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +55,9 @@ class CmsState:
                 LevelState(
                     delta=pair(f"{i}.delta"),
                     gradient=pair(f"{i}.gradient"),
-                    slots=tuple(pair(f"{i}.slot{j}") for j in range(optimizer.num_slots)),
+                    slots=tuple(pair(f"{i}.slot{j}") for j in range(_num_slots(config, level))),
                 )
-                for i, optimizer in enumerate(level_optimizers(config))
+                for i, level in enumerate(_online(config))
             )
         )
 
@@ -85,25 +85,35 @@ class CmsState:
 
 def level_optimizers(config: HopeConfig) -> tuple[LevelOptimizer, ...]:
     """The optimizer of each online level."""
-    levels = (config.levels[i] for i in config.online_levels)
-    return tuple(make_optimizer(level.optimizer, momentum=level.momentum) for level in levels)
+    return tuple(level.rule() for level in _online(config))
 
 
 def delta_shapes(config: HopeConfig) -> dict[str, tuple[int, int, int]]:
     """Shapes [L, rows, columns] of what the online levels have learned, as ``{level}.delta.{side}``."""
-    shapes = {}
-    for i, index in enumerate(config.online_levels):
-        sides = config.levels[index].delta_shapes(config.hidden_size)
-        for side, shape in zip(Delta._fields, sides, strict=True):
-            shapes[f"{i}.delta.{side}"] = (config.num_layers, *shape)
-    return shapes
+    return {name: shape for name, shape in cms_shapes(config).items() if ".delta." in name}
 
 
 def cms_shapes(config: HopeConfig) -> dict[str, tuple[int, int, int]]:
     """Shapes [L, rows, columns] of everything that one sequence's levels keep."""
     shapes: dict[str, tuple[int, int, int]] = {}
-    for i, optimizer in enumerate(level_optimizers(config)):
-        for part in ("delta", "gradient", *(f"slot{j}" for j in range(optimizer.num_slots))):
-            for side in Delta._fields:
-                shapes[f"{i}.{part}.{side}"] = delta_shapes(config)[f"{i}.delta.{side}"]
+    for i, level in enumerate(_online(config)):
+        sides = [_parts(delta, level.rule()) for delta in level.delta_shapes(config.hidden_size)]
+        for part in sides[0]:
+            for side, parts in zip(Delta._fields, sides, strict=True):
+                shapes[f"{i}.{part}.{side}"] = (config.num_layers, *parts[part])
     return shapes
+
+
+def _online(config: HopeConfig) -> tuple[LevelConfig, ...]:
+    return tuple(config.levels[i] for i in config.online_levels)
+
+
+def _num_slots(config: HopeConfig, level: LevelConfig) -> int:
+    inner, _ = level.delta_shapes(config.hidden_size)
+    return len(level.rule().slot_shapes(inner))
+
+
+def _parts(delta: Shape, optimizer: LevelOptimizer) -> dict[str, Shape]:
+    """Shapes of what one layer keeps for one matrix of a level."""
+    slots = {f"slot{j}": shape for j, shape in enumerate(optimizer.slot_shapes(delta))}
+    return {"delta": delta, "gradient": delta, **slots}

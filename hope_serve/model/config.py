@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 from hope_kernels.layout import TitansRule
 
-from hope_serve.optim import OPTIMIZERS
+from hope_serve.optim import LevelOptimizer, TaggedOptimizer, optimizer_of_word
 
 SCHEMA_VERSION = 1
 MAX_SIZE = 2**24
@@ -17,6 +17,7 @@ MAX_SIZE = 2**24
 MAX_CHUNK_SIZE = 2**16
 """Of Titans memories: every slot keeps a ring of so many rows."""
 MAX_LAYERS, MAX_LEVELS, MAX_NAME = 1024, 64, 128
+DEFAULT_MOMENTUM = 0.9
 
 
 class TitansConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,14 +64,17 @@ class LevelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ``chunk_size`` 0 is a level that never learns online. The rates and decays themselves are trained
     parameters of the checkpoint; ``learning_rate`` and ``decay`` are where training starts them.
+
+    ``optimizer`` is a tagged rule of ``hope_serve.optim``, or one of the words "gd" and "momentum"; ``momentum`` is the
+    latter's beta.
     """
 
     hidden_size: int
     chunk_size: int = 0
     delta: Literal["full", "subspace"] = "subspace"
     rank: int = 0
-    optimizer: str = "gd"
-    momentum: float = 0.9
+    optimizer: str | TaggedOptimizer = "gd"
+    momentum: float = DEFAULT_MOMENTUM
     learning_rate: float = 5e-3
     decay: float = 0.995
 
@@ -78,10 +82,13 @@ class LevelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _within("levels.hidden_size", self.hidden_size, 1, MAX_SIZE)
         _within("levels.chunk_size", self.chunk_size, 0, MAX_SIZE)
         _within("levels.rank", self.rank, 0, MAX_SIZE)
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"levels.optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"levels.momentum is {self.momentum}; it must lie in [0, 1)")
+        if self.momentum != DEFAULT_MOMENTUM and not isinstance(self.optimizer, str):
+            raise ValueError(
+                f"levels.momentum is {self.momentum} beside a levels.optimizer with fields of its own; put it there"
+            )
+        self.rule()
         needs_rank = self.online and self.delta == "subspace"
         if needs_rank != (self.rank > 0):
             raise ValueError(
@@ -96,6 +103,12 @@ class LevelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def online(self) -> bool:
         """Whether the level learns after training."""
         return self.chunk_size > 0
+
+    def rule(self) -> LevelOptimizer:
+        """The optimizer of this level."""
+        if isinstance(self.optimizer, str):
+            return optimizer_of_word(self.optimizer, momentum=self.momentum)
+        return self.optimizer
 
     def delta_shapes(self, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Shapes of one sequence's inner and outer delta, in a model of hidden size ``width``."""

@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 from support.engine_calls import ANN, BOB, adapt, adapt_request, generate, ids
+from support.taught_directly import taught_directly
 from support.tiny_model import write_tiny_checkpoint
 
 from hope_serve.api import AdaptMode, Durability
@@ -20,28 +21,8 @@ from hope_serve.errors import (
     VersionConflict,
 )
 from hope_serve.metrics import Metrics
-from hope_serve.model.cadence import Cadence
 from hope_serve.model.checkpoint import load_checkpoint
-from hope_serve.model.cms_state import CmsState
 from hope_serve.model.config import LevelConfig
-from hope_serve.model.learn import accumulate, fire, level_rules, read_deltas, segment_gradient
-
-
-def taught_directly(model, *documents):
-    """The model's own learning of whole documents, one segment at a time, rounded after each as memories are."""
-    cms, cadence = CmsState.fresh(model, 1), Cadence(chunk_sizes=(16, 32))
-    for document in documents:
-        rows, state, at = torch.tensor([document]), model.fresh_state(1), 0
-        while at < len(document) - 1:
-            length = min(len(document) - 1 - at, cadence.room())
-            part = rows[:, at : at + length + 1]
-            deltas = tuple(level.delta for level in cms.levels)
-            segment = segment_gradient(model, part[:, :-1], part[:, 1:], state, deltas, consumed=at)
-            cms, cadence = accumulate(cms, segment.gradients), cadence.after(length)
-            cms = fire(level_rules(model), cms, cadence.fired())
-            state, at = segment.state, at + length
-        cms = cms.map(lambda t: t.detach().half().float())
-    return read_deltas(level_rules(model), cms, cadence)
 
 
 async def test_what_is_learned_is_the_models_own_learning(engine, checkpoint):
