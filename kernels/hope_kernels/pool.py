@@ -42,6 +42,14 @@ def put(state: State, slots: Tensor, new: State) -> None:
         tensor[slots] = moved[name].to(tensor.dtype)
 
 
+def put_rings(state: LinearState, slots: Tensor, new: LinearState) -> None:
+    """As ``put``, but for the matrix, which is as it was."""
+    moved = new.tensors()
+    for name, tensor in state.tensors().items():
+        if name != "matrix":
+            tensor[slots] = moved[name].to(tensor.dtype)
+
+
 def weights_in(weights: Weights, dtype: torch.dtype) -> Weights:
     """The weights in ``dtype``."""
     return replace(weights, **{field.name: getattr(weights, field.name).to(dtype) for field in fields(weights)})

@@ -15,7 +15,9 @@ def cms_delta_projected_reference(
 ) -> Tensor:
     """Arguments as ``cms_delta_projected``; differentiable throughout."""
     dtype, d_out = working_dtype(y_and_p), delta.shape[1]
-    bounds = range(len(y_and_p) + 1) if starts is None else starts.tolist()
+    if starts is None:
+        return _one_row_each(y_and_p.to(dtype), delta, slots, activation, remembers).to(y_and_p.dtype)
+    bounds = starts.tolist()
     parts = []
     for slot, begin, end in zip(slots.tolist(), bounds, bounds[1:], strict=False):
         rows = y_and_p[begin:end].to(dtype)
@@ -25,3 +27,13 @@ def cms_delta_projected_reference(
         parts.append(y)
     total = torch.cat(parts)
     return (F.silu(total) if activation == "silu" else total).to(y_and_p.dtype)
+
+
+def _one_row_each(y_and_p: Tensor, delta: Tensor, slots: Tensor, activation: str, remembers: Tensor | None) -> Tensor:
+    """All rows at once, in their working precision."""
+    d_out, index = delta.shape[1], slots.long()
+    reads = index > 0 if remembers is None else (index > 0) & remembers[index].bool()
+    own = delta[index].to(y_and_p.dtype) if len(index) > 1 else delta[int(index)][None].to(y_and_p.dtype)
+    learned = torch.bmm(own, y_and_p[:, d_out:, None])[:, :, 0]
+    total = y_and_p[:, :d_out] + torch.where(reads[:, None], learned, 0.0)
+    return F.silu(total) if activation == "silu" else total

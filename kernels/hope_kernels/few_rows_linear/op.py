@@ -19,8 +19,8 @@ def few_rows_linear(x: Tensor, weight: Tensor, out_dtype: torch.dtype | None = N
     """x W^T, summed in fp32.
 
     On a CUDA device one row, or up to 16 where W has no more than 2,560 rows, of up to 8,192 numbers in 16 bits or fp32
-    like the weight, both with contiguous rows, run as one kernel that reads W once. More rows, other dtypes and strides,
-    and whatever is differentiated run torch's own product, which may be asked for any number of rows.
+    like the weight, both with contiguous rows, run as one kernel that reads W once. More rows, other dtypes and
+    strides, and whatever is differentiated run torch's own product, which may be asked for any number of rows.
 
     What a row becomes depends on its own numbers, W and whether it is alone, never on the rows beside it or on how
     many of 2 to 16 they are: the order of its sum is fixed by the shape of W, one order for a row alone and in fp32,

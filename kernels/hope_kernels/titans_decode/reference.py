@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hope_kernels.arguments import require
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
-from hope_kernels.pool import in_use, put, take, weights_in, working_dtype
+from hope_kernels.pool import in_use, put_rings, take, weights_in, working_dtype
 from hope_kernels.titans_chunk.reference import log_alpha
 
 
@@ -53,16 +53,52 @@ def titans_decode_slots_reference(
     """
     rows, used = in_use(slots, len(x), x)
     dtype = working_dtype(x)
+    if len(used) == 1 and all(_is_in(clock, dtype) for clock in clocks):
+        return _one_slot(x, q, weights_in(weights, dtype), rule, clocks, rows, used)
     batch = tuple(take(clock, used, dtype) for clock in clocks)
-    for number, (clock, size) in enumerate(zip(batch, rule.chunk_sizes, strict=True)):
-        full = used[(clock.position >= size).any(1)]
-        require(not len(full), f"clocks[{number}]'s ring in slots", full.tolist(), "committed before the next token")
+    _require_room(batch, rule, used)
     out = torch.zeros_like(x)
     weights = weights_in(weights, dtype)
     out[rows] = titans_decode_reference(x[rows].to(dtype), q[rows].to(dtype), weights, rule, batch).to(x.dtype)
     for clock, new in zip(clocks, batch, strict=True):
-        put(clock, used, new)
+        # The matrix stays as it was until the chunk ends.
+        put_rings(clock, used, new)
     return out
+
+
+def _one_slot(
+    x: Tensor,
+    q: Tensor,
+    weights: LinearWeights,
+    rule: TitansRule,
+    clocks: tuple[LinearState, ...],
+    rows: Tensor,
+    used: Tensor,
+) -> Tensor:
+    """One sequence in the pool's own tensors: nothing is copied."""
+    slot = int(used)
+    batch = tuple(
+        clock.with_tensors({name: t[slot : slot + 1] for name, t in clock.tensors().items()}) for clock in clocks
+    )
+    _require_room(batch, rule, used)
+    row = int(rows)
+    dtype = weights.key.dtype
+    one = titans_decode_reference(x[row : row + 1].to(dtype), q[row : row + 1].to(dtype), weights, rule, batch)
+    if len(x) == 1:
+        return one.to(x.dtype)
+    out = torch.zeros_like(x)
+    out[row] = one[0].to(x.dtype)
+    return out
+
+
+def _is_in(clock: LinearState, dtype: torch.dtype) -> bool:
+    return clock.matrix.dtype is dtype and clock.ring_k.dtype is dtype
+
+
+def _require_room(clocks: tuple[LinearState, ...], rule: TitansRule, used: Tensor) -> None:
+    for number, (clock, size) in enumerate(zip(clocks, rule.chunk_sizes, strict=True)):
+        full = used[(clock.position >= size).any(1)]
+        require(not len(full), f"clocks[{number}]'s ring in slots", full.tolist(), "committed before the next token")
 
 
 class _Heads:
