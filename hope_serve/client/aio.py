@@ -127,7 +127,7 @@ class AsyncHopeClient(MemoryCalls):
         """Teach ``user_id``'s memory a long history, part by part; one new version is durable when this returns.
 
         Every part is a document of its own, as the input of ``adapt`` is. Parts in a list or tuple are digested first,
-        so that a repeated request is answered before anything is sent; parts that come one by one are sent as they come.
+        so that a repeated request is answered before they are sent; parts that come one by one are sent as they come.
         """
         given = {"request_id": uuid4().hex} | digested(parts) | _without_timeout(fields)
         start = encoded(lambda: write_start(AdaptStartCall(user_id=user_id, **given)))

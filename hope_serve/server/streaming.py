@@ -47,9 +47,7 @@ async def read_parts(requests: Requests, prompts: Prompts, workers: Workers) -> 
             return
         with within(f"parts[{count}]"):
             if kind != "part":
-                raise InvalidRequest(
-                    "event", f"it is {kind or 'not set'}; send parts after the start, and then the end"
-                )
+                raise InvalidRequest("event", f"it is {kind or 'not set'}; send parts, and then the end")
             part = await _read_part(request, digest, prompts, workers)
         yield part
         count += 1

@@ -10,7 +10,7 @@ import time
 import pytest
 from support.engine_calls import ANN, BOB, adapt, generate, ids
 
-from hope_serve.api import AdaptMode, AdaptOptions, AdaptStreamRequest, StreamedPart
+from hope_serve.api import AdaptMode, AdaptOptions, AdaptStreamRequest, Owner, StreamedPart
 from hope_serve.errors import (
     DeadlineExceeded,
     Exhausted,
@@ -135,7 +135,8 @@ async def test_an_erasure_forgets_what_a_broken_stream_had_learned(engine, learn
     with pytest.raises(BrokenStream):
         await stream(engine, PARTS[:2], breaks=True)
     assert list(engine.memories.unfinished.owners()) == [ANN]
-    await engine.memories.delete(ANN)
+    with pytest.raises(NotFound):
+        await engine.memories.delete(ANN)
     assert list(engine.memories.unfinished.owners()) == []
     await stream(engine)
     assert learned_lengths == [41, 23, 41, 23, 30]
@@ -253,11 +254,20 @@ async def test_a_dry_run_of_a_stream_writes_nothing(engine):
     assert await nothing_is_there(engine)
 
 
-async def test_the_update_of_all_parts_together_is_bounded(engine):
-    free = (await stream(engine, mode=AdaptMode.DRY_RUN)).result.metrics
-    limit = free.update_norm / 4
-    bound = (await stream(engine, max_update_norm=limit)).result.metrics
-    assert bound.clipped and 0 < bound.update_norm <= limit * 1.001
+async def test_a_bound_on_the_update_is_one_for_all_parts_together(open_engine):
+    """Each part gets what those before it left of the bound, and then next to nothing; never 0, which is no bound."""
+    async with open_engine(deterministic=True) as engine:
+        free = await adapt(engine, PARTS[0], owner=BOB, mode=AdaptMode.DRY_RUN)
+        for limit in (free.metrics.update_norm / 4, free.metrics.update_norm * 1.5):
+            left, user = limit, Owner(tenant="default", user=f"to {limit}")
+            for i, part in enumerate(PARTS):
+                single = await adapt(engine, part, owner=user, request_id=f"r{i}", max_update_norm=max(left, 1e-12))
+                left -= single.metrics.update_norm
+            bound = (
+                await stream(engine, request_id=f"to {limit}", max_update_norm=limit, mode=AdaptMode.DRY_RUN)
+            ).result
+            assert bound.metrics.clipped and left < 0
+            assert bound.metrics.levels == single.metrics.levels
 
 
 async def test_a_deadline_ends_a_stream_that_waits_for_its_parts(engine):
