@@ -50,10 +50,16 @@ async def send_parts(
     parts: Parts,
 ) -> adaptation_pb2.AdaptStreamResponse:
     """The reply to a history. One that comes before the end, be it an answer or a refusal, ends the sending."""
+    sending, ended = asyncio.ensure_future(_send_all(call, start, parts)), asyncio.ensure_future(call.code())
     try:
-        await _send_all(call, start, parts)
+        await asyncio.wait((sending, ended), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()  # raises what the parts themselves raised
         return await call
     finally:
+        sending.cancel()
+        ended.cancel()
+        await asyncio.gather(sending, ended, return_exceptions=True)
         call.cancel()
 
 
