@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import time
 
 import pytest
 from support.engine_calls import ANN, BOB, adapt, generate, ids
+from support.engine_streams import PARTS, BrokenStream, digest_of, stream
 
-from hope_serve.api import AdaptMode, AdaptOptions, AdaptStreamRequest, Owner, StreamedPart
+from hope_serve.api import AdaptMode, Owner
 from hope_serve.errors import (
     DeadlineExceeded,
     Exhausted,
@@ -21,40 +21,6 @@ from hope_serve.errors import (
     VersionConflict,
 )
 from hope_serve.metrics import Metrics
-
-PARTS = (ids(1, 41), ids(2, 23), ids(3, 30))
-
-
-class BrokenStream(Exception):
-    """The client is gone."""
-
-
-async def streamed(parts, *, after=None, breaks=False):
-    """The parts with their running digests; ``after`` is awaited with the number of each part before the next."""
-    digest = hashlib.sha256()
-    for number, tokens in enumerate(parts):
-        digest.update(repr(tokens).encode())
-        yield StreamedPart(tokens=tuple(tokens), digest=digest.hexdigest())
-        if after:
-            await after(number)
-    if breaks:
-        raise BrokenStream
-
-
-def digest_of(parts):
-    return hashlib.sha256("".join(repr(tokens) for tokens in parts).encode()).hexdigest()
-
-
-async def stream(
-    engine, parts=PARTS, *, owner=ANN, request_id="s", declared="", expected_version=None, deadline=math.inf,
-    after=None, breaks=False, around=None, **options,
-):  # fmt: skip
-    request = AdaptStreamRequest(
-        owner=owner, request_id=request_id, declared_digest=declared, expected_version=expected_version,
-        deadline=deadline, options=AdaptOptions(**options),
-    )  # fmt: skip
-    more = {"around": around} if around else {}
-    return await engine.adapt_stream(request, streamed(parts, after=after, breaks=breaks), **more)
 
 
 async def nothing_is_there(engine, owner=ANN):
@@ -192,6 +158,17 @@ async def test_an_adapt_while_a_stream_comes_in_counts_and_the_stream_is_learned
     assert (await engine.memories.describe(ANN)).tokens_learned == 16 + 91
     assert sorted(learned_lengths) == sorted([41, 23, 30, 17, 41, 23, 30])
     assert done.metrics.tokens_given == 94
+
+
+async def test_streams_and_adapts_on_two_pods_all_count_once(open_engine):
+    async with open_engine() as one, open_engine() as two:
+        pods = [one, two]
+        calls = [stream(pods[i % 2], PARTS[:2], request_id=f"s{i // 2}") for i in range(6)]
+        calls += [adapt(pods[i % 2], ids(i, 12), request_id=f"r{i}") for i in range(3)]
+        await asyncio.gather(*calls)
+        for pod in pods:
+            found = await pod.memories.describe(ANN)
+            assert (found.version, found.tokens_learned) == (6, 3 * 62 + 3 * 11)
 
 
 async def test_an_expected_version_is_asked_for_at_both_ends(engine, learned_lengths):
