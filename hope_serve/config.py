@@ -93,6 +93,8 @@ class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_queue_tokens: Annotated[int, Range(1, 2**31)] = 2**20
     max_prompt_tokens: Annotated[int, Range(1, 2**24)] = 65_536
     max_adapt_tokens: Annotated[int, Range(2, 2**24)] = 65_536
+    max_stream_tokens: Annotated[int, Range(2, 2**28)] = 2**20
+    max_streams: Annotated[int, Range(1, 65_536)] = 64
     max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**27
     session_ttl_seconds: Annotated[float, Range(1.0, 3.2e7)] = 86_400.0
 

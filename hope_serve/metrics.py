@@ -19,9 +19,9 @@ Labels = tuple[str, ...]
 MAX_LEVELS = 8
 MAX_PRECREATED = 32
 METHODS: Labels = (
-    "Generate", "GenerateStream", "Score", "Tokenize", "Detokenize", "GetModel", "Adapt", "GetMemory", "ListMemories",
-    "ListVersions", "RollbackMemory", "ForkMemory", "EvaluateMemory", "ExportMemory", "ImportMemory", "WarmMemory",
-    "DeleteMemory", "DeleteSession",
+    "Generate", "GenerateStream", "Score", "Tokenize", "Detokenize", "GetModel", "Adapt", "AdaptStream", "GetMemory",
+    "ListMemories", "ListVersions", "RollbackMemory", "ForkMemory", "EvaluateMemory", "ExportMemory", "ImportMemory",
+    "WarmMemory", "DeleteMemory", "DeleteSession",
 )  # fmt: skip
 CODES: Labels = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",

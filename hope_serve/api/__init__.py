@@ -1,6 +1,15 @@
 """The requests and replies of the engine, free of any wire format. Checked where they are made."""
 
-from hope_serve.api.adapt import AdaptMetrics, AdaptMode, AdaptOptions, AdaptRequest, AdaptResult
+from hope_serve.api.adapt import (
+    AdaptMetrics,
+    AdaptMode,
+    AdaptOptions,
+    AdaptRequest,
+    AdaptResult,
+    AdaptStreamRequest,
+    AdaptStreamResult,
+    StreamedPart,
+)
 from hope_serve.api.call import MAX_PRIORITY, MAX_REQUEST_ID, Timings
 from hope_serve.api.generate import (
     MAX_SESSION_ID,
@@ -81,6 +90,8 @@ __all__ = [
     "AdaptOptions",
     "AdaptRequest",
     "AdaptResult",
+    "AdaptStreamRequest",
+    "AdaptStreamResult",
     "Choice",
     "Delta",
     "Durability",
@@ -108,6 +119,7 @@ __all__ = [
     "SessionOutcome",
     "Source",
     "Started",
+    "StreamedPart",
     "Timings",
     "TokenLogprob",
     "Usage",

@@ -12,6 +12,8 @@ from hope_serve.api.memory import Durability, LevelReport, Source
 from hope_serve.api.owner import Owner
 from hope_serve.errors import InvalidRequest
 
+DIGEST_DIGITS = 64
+
 
 class AdaptMode(enum.Enum):
     """What becomes of an adaptation."""
@@ -59,6 +61,41 @@ class AdaptRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdaptStreamRequest:
+    """A history to learn, part by part; exactly once per (owner, request_id).
+
+    Args:
+        declared_digest: of the contents of all parts, as ``StreamedPart.digest``; "" when nobody knows it yet.
+    """
+
+    owner: Owner
+    request_id: str
+    declared_digest: str = ""
+    expected_version: int | None = None
+    options: AdaptOptions = field(default_factory=AdaptOptions)
+    source: Source = field(default_factory=Source)
+    deadline: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_name("request_id", self.request_id, MAX_REQUEST_ID)
+        if self.expected_version is not None:
+            check_range("expected_version", self.expected_version, 0, 2**62)
+        digits = self.declared_digest
+        if digits and (len(digits) != DIGEST_DIGITS or set(digits) - set("0123456789abcdef")):
+            raise InvalidRequest(
+                "payload_digest", f"{digits[:80]!r} is no sha256; give {DIGEST_DIGITS} of 0-9 and a-f, or leave it out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedPart:
+    """One part of a history: a document's tokens, and the digest of the contents up to its end."""
+
+    tokens: tuple[int, ...]
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdaptMetrics:
     """What an adaptation did. Losses are nats a token; surprise is the norm of the summed gradient per token."""
 
@@ -84,3 +121,11 @@ class AdaptResult:
     metrics: AdaptMetrics
     duplicate: bool = False
     timings: Timings = field(default_factory=Timings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptStreamResult:
+    """An acknowledged history. ``num_parts_resumed``: parts that an earlier call had learned."""
+
+    result: AdaptResult
+    num_parts_resumed: int = 0

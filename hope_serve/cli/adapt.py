@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ from hope_serve.api import AdaptMode, AdaptOptions, AdaptResult, Source
 from hope_serve.cli.connected import Server, calls_server, connected
 from hope_serve.cli.options import Timeout
 from hope_serve.config import ConfigError
+from hope_serve.wire.parts import parts_digest
 
 if TYPE_CHECKING:
     from hope_serve.client import HopeClient
@@ -27,12 +28,11 @@ MARGIN_TOKENS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
-    """Part of a file, small enough for one Adapt."""
+class File:
+    """A file in pieces, each small enough for one Adapt."""
 
     path: Path
-    number: int
-    text: str
+    pieces: tuple[str, ...]
 
 
 @calls_server
@@ -46,39 +46,58 @@ def adapt(
     again: Annotated[bool, typer.Option("--again", help="Learn what was learned before once more.")] = False,
     timeout: Timeout = 600.0,
 ) -> None:
-    """Teach a user's memory; files that were learned before are recognised and not learned twice."""
+    """Teach a user's memory; files that were learned before are recognised and not learned twice.
+
+    Every file makes one version. One that is too long for an Adapt goes as a stream: interrupted, the command can be
+    repeated, and a server that still knows how far it came goes on from there.
+    """
     options = AdaptOptions(mode=mode, passes=passes, learning_rate_scale=rate)
     salt = uuid4().hex if again else ""
     with connected(server, timeout) as client:
         limit = client.get_model().max_adapt_tokens - MARGIN_TOKENS
-        pieces = [piece for path in files for piece in _pieces(path, limit)]
+        whole = [File(path=path, pieces=tuple(_pieces(path, limit))) for path in files]
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         table = Table("file", "tokens", "nll before", "nll after", "version", "", title=f"taught to {user}")
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            for piece in progress.track(pieces, description="learning"):
-                table.add_row(*_row(piece, _teach(client, user, piece, options, salt)))
+            task, behind = progress.add_task("learning", total=sum(len(file.pieces) for file in whole)), 0
+            for file in whole:
+                sent = _counting(file.pieces, lambda: progress.advance(task))
+                result = _teach(client, user, file, sent, options, salt)
+                behind += len(file.pieces)
+                progress.update(task, completed=behind)
+                table.add_row(*_row(file, result))
     Console().print(table)
 
 
-def _teach(client: HopeClient, user: str, piece: Piece, options: AdaptOptions, salt: str) -> AdaptResult:
+def _counting(pieces: Iterable[str], advance: Callable[[], None]) -> Iterator[str]:
+    """The pieces; each counts once the next one is asked for. The server asks for one more than it learns."""
+    for piece in pieces:
+        yield piece
+        advance()
+
+
+def _teach(
+    client: HopeClient, user: str, file: File, sent: Iterator[str], options: AdaptOptions, salt: str
+) -> AdaptResult:
     """The id names the content, so that an interrupted command can simply be repeated."""
-    content = repr((user, piece.path.name, piece.number, piece.text, options, salt))
-    source = Source(
-        id=piece.path.name[:256], uri=piece.path.absolute().as_uri()[:2048], time=piece.path.stat().st_mtime
-    )
+    path, digest = file.path, parts_digest(file.pieces)
+    source = Source(id=path.name[:256], uri=path.absolute().as_uri()[:2048], time=path.stat().st_mtime)
+    content = repr((user, path.name, digest, options, salt))
     request_id = hashlib.sha256(content.encode()).hexdigest()[:40]
-    return client.adapt(user, piece.text, request_id=request_id, options=options, source=source)
+    if len(file.pieces) == 1:
+        return client.adapt(user, next(sent), request_id=request_id, options=options, source=source)
+    done = client.adapt_stream(user, sent, request_id=request_id, options=options, source=source, payload_digest=digest)
+    return done.result
 
 
-def _row(piece: Piece, result: AdaptResult) -> tuple[str, ...]:
+def _row(file: File, result: AdaptResult) -> tuple[str, ...]:
     metrics = result.metrics
     note = "known already" if result.duplicate else metrics.skip_reason or ("clipped" if metrics.clipped else "")
-    name = piece.path.name if piece.number == 0 else f"{piece.path.name} ({piece.number + 1})"
     losses = (f"{metrics.nll_before:.3f}", f"{metrics.nll_after:.3f}")
-    return (name, str(metrics.tokens_used), *losses, str(result.version), note)
+    return (file.path.name, str(metrics.tokens_used), *losses, str(result.version), note)
 
 
-def _pieces(path: Path, limit: int) -> Iterator[Piece]:
+def _pieces(path: Path, limit: int) -> Iterator[str]:
     """The file in order, cut at line ends where possible. A token is at least one byte, so bytes bound tokens."""
     try:
         text = path.read_bytes().decode("utf-8-sig")  # read as text, line ends would not come out as they are
@@ -89,13 +108,13 @@ def _pieces(path: Path, limit: int) -> Iterator[Piece]:
     if not text:
         raise ConfigError(f"{path} is empty; leave it out")
     lines = (part for line in text.splitlines(keepends=True) for part in _cut(line, limit))
-    number, held = 0, ""
+    held = ""
     for line in lines:
         if held and len((held + line).encode()) > limit:
-            yield Piece(path=path, number=number, text=held)
-            number, held = number + 1, ""
+            yield held
+            held = ""
         held += line
-    yield Piece(path=path, number=number, text=held)
+    yield held
 
 
 def _cut(line: str, limit: int) -> Iterator[str]:

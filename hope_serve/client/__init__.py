@@ -21,6 +21,7 @@ from hope_serve.client.blocking import HopeClient
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.client.security import Tls
 from hope_serve.wire.calls import ProbeCall
+from hope_serve.wire.parts import parts_digest
 
 __all__ = [
     "AdaptMode",
@@ -39,4 +40,5 @@ __all__ = [
     "Source",
     "Started",
     "Tls",
+    "parts_digest",
 ]

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from hope_serve.api import (
     AdaptOptions,
     AdaptResult,
+    AdaptStreamResult,
     GenerateEvent,
     Generation,
     Learn,
@@ -24,12 +25,14 @@ from hope_serve.api import (
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.client.connection import CallFields, encoded
 from hope_serve.client.memories import MemoryCalls
+from hope_serve.client.uploads import Parts, digested, send_parts
 from hope_serve.pb.hope.v1 import inference_pb2
 from hope_serve.pb.hope.v1.adaptation_pb2_grpc import AdaptationServiceStub
 from hope_serve.pb.hope.v1.inference_pb2_grpc import InferenceServiceStub
 from hope_serve.wire import adaptation, generate, score
 from hope_serve.wire.calls import AdaptCall, GenerateCall, ScoreCall
 from hope_serve.wire.content import Content, write_content
+from hope_serve.wire.parts import AdaptStartCall, read_streamed, write_start
 
 
 class GenerateFields(CallFields, total=False):
@@ -58,6 +61,12 @@ class AdaptFields(CallFields, total=False):
     expected_version: int | None
     options: AdaptOptions
     source: Source
+
+
+class AdaptStreamFields(AdaptFields, total=False):
+    """Of an AdaptStream; see ``AdaptStartCall``. ``payload_digest``: as ``parts_digest`` gives it."""
+
+    payload_digest: str
 
 
 class AsyncHopeClient(MemoryCalls):
@@ -113,6 +122,17 @@ class AsyncHopeClient(MemoryCalls):
         given = {"request_id": uuid4().hex} | _without_timeout(fields)
         request = encoded(lambda: adaptation.write_adapt(AdaptCall(user_id=user_id, input=content, **given)))
         return adaptation.read_adapted(await self._call(self._adaptation.Adapt, request, fields))
+
+    async def adapt_stream(self, user_id: str, parts: Parts, **fields: Unpack[AdaptStreamFields]) -> AdaptStreamResult:
+        """Teach ``user_id``'s memory a long history, part by part; one new version is durable when this returns.
+
+        Every part is a document of its own, as the input of ``adapt`` is. Parts in a list or tuple are digested first,
+        so that a repeated request is answered before they are sent; parts that come one by one are sent as they come.
+        """
+        given = {"request_id": uuid4().hex} | digested(parts) | _without_timeout(fields)
+        start = encoded(lambda: write_start(AdaptStartCall(user_id=user_id, **given)))
+        with self._typed_errors():
+            return read_streamed(await send_parts(self._adaptation.AdaptStream(**self._limits(fields)), start, parts))
 
     async def is_serving(self, service: str = "hope.v1.InferenceService", **fields: Unpack[CallFields]) -> bool:
         """Whether a service takes calls; "" asks whether the server is alive."""

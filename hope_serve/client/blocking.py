@@ -78,6 +78,7 @@ class HopeClient:
     detokenize = _blocking(AsyncHopeClient.detokenize)
     get_model = _blocking(AsyncHopeClient.get_model)
     adapt = _blocking(AsyncHopeClient.adapt)
+    adapt_stream = _blocking(AsyncHopeClient.adapt_stream)
     get_memory = _blocking(AsyncHopeClient.get_memory)
     list_memories = _iterating(AsyncHopeClient.list_memories)
     list_versions = _blocking(AsyncHopeClient.list_versions)

@@ -14,7 +14,7 @@ from hope_serve.client.security import Tls
 
 IDEMPOTENT = {
     "hope.v1.InferenceService": ("Score", "Tokenize", "Detokenize", "GetModel"),
-    "hope.v1.AdaptationService": ("Adapt",),
+    "hope.v1.AdaptationService": ("Adapt", "AdaptStream"),
     "hope.v1.MemoryService": (
         "GetMemory",
         "ListMemories",

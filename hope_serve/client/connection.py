@@ -18,6 +18,7 @@ from hope_serve.errors import InvalidRequest, Unavailable
 from hope_serve.wire.status import UNREACHABLE, read_status
 
 R = TypeVar("R", bound=Pb)
+T = TypeVar("T")
 
 
 class CallFields(TypedDict, total=False):
@@ -77,8 +78,8 @@ class Connection:
             }
 
 
-def encoded(write: Callable[[], R]) -> R:
-    """The message that ``write`` makes. Raises InvalidRequest for what does not fit the wire."""
+def encoded(write: Callable[[], T]) -> T:
+    """The message, or what else of one, that ``write`` makes. Raises InvalidRequest for what does not fit the wire."""
     try:
         return write()
     except (TypeError, ValueError) as error:  # protobuf's own: a value that does not fit its field's type

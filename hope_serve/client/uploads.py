@@ -1,11 +1,23 @@
-"""Files on their way to the server, in messages of a size that every server takes."""
+"""What goes to the server message by message: files, and histories part by part."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import suppress
+from typing import Any, TypeAlias, TypeVar
 
-from hope_serve.pb.hope.v1 import memory_pb2
+import grpc
 
+from hope_serve.client.connection import encoded
+from hope_serve.errors import InvalidRequest
+from hope_serve.pb.hope.v1 import adaptation_pb2, memory_pb2
+from hope_serve.wire.content import Content
+from hope_serve.wire.parts import parts_digest, write_end, write_part
+
+T = TypeVar("T")
+Parts: TypeAlias = Iterable[Content] | AsyncIterable[Content]
 PIECE_BYTES = 64 * 1024
 
 
@@ -19,10 +31,62 @@ async def import_requests(
             yield memory_pb2.ImportMemoryRequest(content=content[at : at + PIECE_BYTES])
 
 
-async def _each(file: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    if isinstance(file, AsyncIterable):
-        async for content in file:
-            yield content
+def digested(parts: Parts) -> dict[str, str]:
+    """The payload digest of parts that are all there, as the start's field; nothing of others.
+
+    Raises:
+        InvalidRequest: they are one text, or one of them is no content.
+    """
+    if isinstance(parts, str):
+        raise InvalidRequest("parts", "it is one text; give a list of parts, or use adapt")
+    if not isinstance(parts, list | tuple):
+        return {}
+    return {"payload_digest": encoded(lambda: parts_digest(parts))}
+
+
+async def send_parts(
+    call: grpc.aio.StreamUnaryCall[Any, adaptation_pb2.AdaptStreamResponse],
+    start: adaptation_pb2.AdaptStreamRequest,
+    parts: Parts,
+) -> adaptation_pb2.AdaptStreamResponse:
+    """The reply to a history. One that comes before the end, be it an answer or a refusal, ends the sending."""
+    sending, ended = asyncio.ensure_future(_send_all(call, start, parts)), asyncio.ensure_future(call.code())
+    try:
+        await asyncio.wait((sending, ended), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()  # raises what the parts themselves raised
+        return await call
+    finally:
+        sending.cancel()
+        ended.cancel()
+        await asyncio.gather(sending, ended, return_exceptions=True)
+        call.cancel()
+
+
+async def _send_all(
+    call: grpc.aio.StreamUnaryCall[Any, adaptation_pb2.AdaptStreamResponse],
+    start: adaptation_pb2.AdaptStreamRequest,
+    parts: Parts,
+) -> None:
+    async def send(message: adaptation_pb2.AdaptStreamRequest) -> None:
+        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # the call has ended; it says itself how
+            await call.write(message)
+
+    count = 0
+    await send(start)
+    async for part in _each(parts):
+        if call.done():
+            return
+        await send(encoded(functools.partial(write_part, part)))
+        count += 1
+    await send(write_end(count))
+    await call.done_writing()
+
+
+async def _each(items: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
     else:
-        for content in file:
-            yield content
+        for item in items:
+            yield item

@@ -20,19 +20,22 @@ def lesson_metrics(lesson: Lesson, before: Learned, after: Learned) -> AdaptMetr
     """What a finished lesson did."""
     used = lesson.num_targets
     now = _reading(after)
-    change = (
-        Delta(*(a - b for a, b in zip(new, old, strict=True))) for new, old in zip(now, _reading(before), strict=True)
-    )
     return AdaptMetrics(
         tokens_given=len(lesson.tokens),
         tokens_used=used * lesson.options.passes,
         nll_before=sum(lesson.nll_first) / used,
         nll_after=sum(lesson.nll_after) / used,
         surprise=lesson.surprise,
-        update_norm=math.sqrt(sum(_square(pair) for pair in change)),
+        update_norm=_norm_between(_reading(before), now),
         clipped=lesson.clipped,
         levels=_level_reports(after, now),
     )
+
+
+@torch.no_grad()
+def update_norm(before: Learned, after: Learned) -> float:
+    """Norm of the change between two memories."""
+    return _norm_between(_reading(before), _reading(after))
 
 
 @torch.no_grad()
@@ -52,6 +55,11 @@ def _level_reports(learned: Learned, deltas: Deltas) -> tuple[LevelReport, ...]:
             weights += _square(Delta(level.inner, level.outer))
         reports.append(LevelReport(level=index, updates=updates, drift=math.sqrt(moved / weights)))
     return tuple(reports)
+
+
+def _norm_between(old: Deltas, new: Deltas) -> float:
+    change = (Delta(*(a - b for a, b in zip(*pairs, strict=True))) for pairs in zip(new, old, strict=True))
+    return math.sqrt(sum(_square(pair) for pair in change))
 
 
 def _reading(learned: Learned) -> Deltas:

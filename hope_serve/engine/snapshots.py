@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hope_serve.api import LevelReport
 from hope_serve.engine.memory import Learned, MemoryForm
-from hope_serve.engine.reports import level_reports
+from hope_serve.engine.reports import level_reports, update_norm
 from hope_serve.errors import FailedPrecondition
 from hope_serve.memory.snapshot import Counter, Snapshot, TensorBytes
 from hope_serve.model.cadence import Cadence
@@ -44,6 +44,10 @@ class Snapshots:
         before = base.cadence.updates() if base else (0,) * len(self.form.chunk_sizes)
         levels = zip(self.form.config.online_levels, learned.cadence.updates(), before, strict=True)
         return {level: now - then for level, now, then in levels}
+
+    def distance(self, learned: Learned, base: Learned | None) -> float:
+        """Norm of the change that made ``learned`` of ``base``; None is a memory that has learned nothing."""
+        return update_norm(base or self.blank(), learned)
 
     def of_memory(
         self, learned: Learned, base: Learned | None, counters: Mapping[str, Counter]

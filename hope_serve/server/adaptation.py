@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,15 +16,17 @@ from hope_serve.pb.hope.v1.adaptation_pb2_grpc import AdaptationServiceServicer
 from hope_serve.server.deadline import deadline_of
 from hope_serve.server.owners import owner_of
 from hope_serve.server.prompts import Prompts, payload_digest
+from hope_serve.server.streaming import read_parts, read_start_of
 from hope_serve.server.workers import Workers
 from hope_serve.wire.adaptation import read_adapt, write_adapted
+from hope_serve.wire.parts import write_streamed
 
 if TYPE_CHECKING:
     from hope_serve.service import Service
 
 
 class AdaptationService(AdaptationServiceServicer):
-    """Adapt."""
+    """Adapt and AdaptStream."""
 
     def __init__(self, service: Service, prompts: Prompts, workers: Workers) -> None:
         self._service = service
@@ -36,6 +40,17 @@ class AdaptationService(AdaptationServiceServicer):
         deadline = deadline_of(context)
         lesson = await self._workers.run(request.ByteSize(), lambda: self._adapt_request(request, deadline))
         return write_adapted(await self._service.adapt(lesson))
+
+    async def AdaptStream(
+        self,
+        requests: AsyncIterator[adaptation_pb2.AdaptStreamRequest],
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> adaptation_pb2.AdaptStreamResponse:
+        """Learns a history while it arrives, exactly once per request_id, and makes one version of it."""
+        deadline = deadline_of(context)
+        request = await read_start_of(requests, deadline)
+        async with aclosing(read_parts(requests, self._prompts, self._workers)) as parts:
+            return write_streamed(await self._service.adapt_stream(request, parts))
 
     def _adapt_request(self, message: adaptation_pb2.AdaptRequest, deadline: float) -> AdaptRequest:
         call = read_adapt(message)

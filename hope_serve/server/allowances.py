@@ -79,6 +79,10 @@ class Account:
         if demand.learns and (seconds := self._learned.wait()):
             raise self._full("learn_tokens_per_second", f"{limits.learn_tokens_per_second:g} are used up", seconds)
 
+    def seconds_to_learning(self) -> float:
+        """Until something may be learned; 0 when that is so now."""
+        return self._learned.wait()
+
     def take(self, demand: Demand) -> None:
         """Begin a call that was checked."""
         self._slots += demand.slots
@@ -174,6 +178,10 @@ class Allowances:
         """Raises Exhausted when nothing may be learned now."""
         for account in self._of(caller, user):
             account.check(Demand(slots=0, learns=1))
+
+    def seconds_to_learning(self, caller: Caller, user: str) -> float:
+        """Until something may be learned; 0 when that is so now."""
+        return max((account.seconds_to_learning() for account in self._of(caller, user)), default=0.0)
 
     def check_sampling(self, caller: Caller, *, max_tokens: int, priority: int) -> None:
         """Raises InvalidRequest for what the caller may not ask for, naming the limit."""

@@ -22,6 +22,7 @@ SCOPES = MappingProxyType(
         "Detokenize": None,
         "GetModel": None,
         "Adapt": Scope.ADAPT,
+        "AdaptStream": Scope.ADAPT,
         "GetMemory": Scope.MEMORY_READ,
         "ListMemories": Scope.ADMIN,
         "ListVersions": Scope.MEMORY_READ,

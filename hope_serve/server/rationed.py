@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from hope_serve.api import (
     AdaptRequest,
     AdaptResult,
+    AdaptStreamRequest,
+    AdaptStreamResult,
     Delta,
     EvaluateRequest,
     Evaluation,
@@ -17,6 +20,7 @@ from hope_serve.api import (
     Owner,
     ScoreRequest,
     ScoreResult,
+    StreamedPart,
 )
 from hope_serve.server.allowances import Allowances, Demand
 from hope_serve.server.owners import current_caller
@@ -67,6 +71,22 @@ class _Rationed:
     async def adapt(self, request: AdaptRequest) -> AdaptResult:
         with self._allowances.entered(current_caller(), request.owner.user, lesson_demand(request)):
             return await self._service.adapt(request)
+
+    async def adapt_stream(self, request: AdaptStreamRequest, parts: AsyncGenerator[StreamedPart]) -> AdaptStreamResult:
+        """One slot from the start to the end; every part waits, and is paid for, when its turn to be learned comes."""
+        caller, user = current_caller(), request.owner.user
+
+        @asynccontextmanager
+        async def paid(num_tokens: int) -> AsyncIterator[None]:
+            while seconds := self._allowances.seconds_to_learning(caller, user):  # noqa: ASYNC110 (time alone fills it)
+                await asyncio.sleep(seconds)
+            demand = Demand(slots=0, waiting=num_tokens, learns=num_tokens * request.options.passes)
+            with self._allowances.entered(caller, user, demand, checked=False):
+                yield
+
+        self._allowances.check_learning(caller, user)
+        with self._allowances.entered(caller, user, Demand()):
+            return await self._service.adapt_stream(request, parts, paid)
 
 
 def lesson_demand(request: AdaptRequest) -> Demand:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
-from hope_serve.api import AdaptRequest, EvaluateRequest, GenerateRequest, ModelInfo, ScoreRequest
+from hope_serve.api import (
+    AdaptOptions,
+    AdaptRequest,
+    EvaluateRequest,
+    GenerateRequest,
+    ModelInfo,
+    ScoreRequest,
+    StreamedPart,
+)
 from hope_serve.errors import InvalidRequest
 
 
@@ -32,7 +41,20 @@ class Checks:
     def adapt(self, request: AdaptRequest) -> None:
         """Raises InvalidRequest."""
         self._tokens("tokens", request.tokens, least=2, most=self._info.max_adapt_tokens)
-        for level in request.options.levels:
+        self.options(request.options)
+
+    async def parts(self, parts: AsyncGenerator[StreamedPart]) -> AsyncGenerator[StreamedPart]:
+        """The parts of a history, each within the limits of an Adapt. Raises InvalidRequest."""
+        index = 0
+        async with aclosing(parts):
+            async for part in parts:
+                self._tokens(f"parts[{index}]", part.tokens, least=2, most=self._info.max_adapt_tokens)
+                yield part
+                index += 1
+
+    def options(self, options: AdaptOptions) -> None:
+        """Raises InvalidRequest."""
+        for level in options.levels:
             if not 0 <= level < len(self._info.level_chunk_sizes):
                 raise InvalidRequest(
                     "options.levels",

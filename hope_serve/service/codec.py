@@ -56,6 +56,10 @@ class Codec(Protocol):
         """Updates of each online level since ``base``, by the level's number in the model."""
         ...
 
+    def distance(self, learned: Any, base: Any | None) -> float:
+        """Norm of the change that made ``learned`` of ``base``; None is a memory that has learned nothing."""
+        ...
+
     def of_session(self, state: Any, counters: Mapping[str, Counter]) -> Snapshot:
         """A conversation's state."""
         ...

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from hope_serve.api import (
     AdaptRequest,
     AdaptResult,
+    AdaptStreamRequest,
+    AdaptStreamResult,
     Ended,
     EvaluateRequest,
     Evaluation,
@@ -22,22 +24,30 @@ from hope_serve.api import (
     ScoreResult,
     SessionOutcome,
     Started,
+    StreamedPart,
 )
 from hope_serve.api.engine import Engine
 from hope_serve.config import EngineConfig
-from hope_serve.errors import Unavailable
+from hope_serve.errors import Unavailable, within
 from hope_serve.memory.store import MemoryStore
 from hope_serve.metrics import Metrics
 from hope_serve.service.adaptation import Adaptation
 from hope_serve.service.checks import Checks
 from hope_serve.service.codec import Codec
+from hope_serve.service.commits import Commits
 from hope_serve.service.conversations import Conversation, Conversations
 from hope_serve.service.copies import Copies
 from hope_serve.service.generation import Generation
 from hope_serve.service.latency import Latency
 from hope_serve.service.scoring import Scoring
+from hope_serve.service.streamed import Around, StreamedAdaptation
 from hope_serve.service.warm import Memories, Warm
 from hope_serve.tokenizer import Tokenizer
+
+
+@asynccontextmanager
+async def _nothing_around(_num_tokens: int) -> AsyncIterator[None]:
+    yield
 
 
 class Service:
@@ -66,7 +76,11 @@ class Service:
         self.copies = Copies(memories=self.memories, fingerprint=fingerprint, metrics=metrics)
         self._conversations = Conversations(self.memories, fingerprint, ttl_seconds=config.session_ttl_seconds)
         self._scoring = Scoring(engine=engine, memories=self.memories)
-        self._adaptation = Adaptation(engine=engine, memories=self.memories, metrics=metrics)
+        commits = Commits(memories=self.memories, metrics=metrics)
+        self._adaptation = Adaptation(engine=engine, commits=commits)
+        self._streamed = StreamedAdaptation(
+            engine=engine, commits=commits, max_tokens=config.max_stream_tokens, max_streams=config.max_streams
+        )
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -129,6 +143,20 @@ class Service:
         self._checks.adapt(request)
         with self._counted():
             return await self._adaptation.adapt(request)
+
+    async def adapt_stream(
+        self, request: AdaptStreamRequest, parts: AsyncGenerator[StreamedPart], around: Around = _nothing_around
+    ) -> AdaptStreamResult:
+        """Learn a history exactly once, while it arrives; see ``StreamedAdaptation.adapt`` for what is refused.
+
+        Args:
+            around: entered while a part of so many tokens is learned for the first time.
+        """
+        with within("start"):
+            self._checks.options(request.options)
+        with self._counted():
+            async with aclosing(self._checks.parts(parts)) as checked:
+                return await self._streamed.adapt(request, checked, around)
 
     async def score(self, request: ScoreRequest) -> tuple[ScoreResult, ...]:
         """The log-likelihood of every continuation after the prompt.

@@ -26,6 +26,7 @@ from hope_serve.memory.snapshot import Counter, TensorDigest, digest_tensor
 from hope_serve.memory.store import Committed, Head, MemoryStore, StoredMemory
 from hope_serve.metrics import Metrics
 from hope_serve.service.codec import Codec
+from hope_serve.service.unfinished import Unfinished
 
 _log = logging.getLogger(__name__)
 
@@ -70,12 +71,14 @@ class Memories:
         self.store, self.codec, self._metrics = store, codec, metrics
         self._max_warm = max(1, warm_bytes // max(1, codec.warm_bytes))
         self._warm: OrderedDict[Owner, Warm] = OrderedDict()
+        self.unfinished = Unfinished()
         self._locks: dict[Owner, tuple[asyncio.Lock, int]] = {}
         self._recheck: asyncio.Task[None] | None = None
         store.on_erased(self._erased)
 
     async def close(self) -> None:
-        """Look after erasures no longer."""
+        """Look after erasures no longer, and forget what broken streams had learned."""
+        self.unfinished.clear()
         if self._recheck:
             self._recheck.cancel()
             await asyncio.wait([self._recheck])
@@ -209,7 +212,9 @@ class Memories:
             self._metrics.memory_evictions_total(reason="capacity").inc()
 
     def forget(self, owner: Owner, *, reason: str = "stale") -> None:
-        """Drop what is kept of an owner."""
+        """Drop what is kept of an owner; of one who was erased, what unfinished streams had learned as well."""
+        if reason == "erased":
+            self.unfinished.forget(owner)
         if self._warm.pop(owner, None):
             self._metrics.memory_evictions_total(reason=reason).inc()
 
@@ -219,12 +224,16 @@ class Memories:
             if self._recheck is None or self._recheck.done():
                 self._recheck = asyncio.get_running_loop().create_task(self._forget_erased(), name="erasures")
             return
-        for owner in [owner for owner in self._warm if self.store.owner_key(owner) == key]:
+        for owner in [owner for owner in self._held() if self.store.owner_key(owner) == key]:
             self.forget(owner, reason="erased")
+
+    def _held(self) -> set[Owner]:
+        """Owners of whom something is in RAM."""
+        return {*self._warm, *self.unfinished.owners()}
 
     async def _forget_erased(self) -> None:
         with suppress(HopeError):  # the store is away again: there will be another notice when it is back
-            for owner in list(self._warm):
+            for owner in self._held():
                 if not (await self.store.head(owner)).exists:
                     self.forget(owner, reason="erased")
 
@@ -286,6 +295,7 @@ class Memories:
     async def delete(self, owner: Owner) -> ErasureReceipt:
         """Erase the memory and every session of an owner."""
         async with self.writing(owner):
+            self.unfinished.forget(owner)  # there may be no more of the owner than this
             receipt = await self.store.erase(owner)
             self.forget(owner, reason="erased")
         return receipt

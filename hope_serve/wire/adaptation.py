@@ -24,19 +24,18 @@ from hope_serve.wire.timestamps import read_time, write_time
 
 def write_adapt(call: AdaptCall) -> adaptation_pb2.AdaptRequest:
     """The request's message."""
-    options = adaptation_pb2.AdaptOptions(mode=ADAPT_MODE.write(call.options.mode))
     message = adaptation_pb2.AdaptRequest(
-        options=write_plain(options, call.options), source=write_source(call.source), **write_content(call.input)
+        options=write_options(call.options), source=write_source(call.source), **write_content(call.input)
     )
     return write_plain(message, call)
 
 
 def read_adapt(message: adaptation_pb2.AdaptRequest) -> AdaptCall:
     """The request; raises InvalidRequest."""
-    mode = ADAPT_MODE.read(message.options.mode, "options.mode") or AdaptMode.COMMIT
+    options = read_options(message.options)
     return AdaptCall(
         input=read_content(message, "input"),
-        options=AdaptOptions(mode=mode, **read_plain(message.options)),
+        options=options,
         source=read_source(message.source),
         **read_plain(message),
     )
@@ -61,6 +60,17 @@ def read_adapted(message: adaptation_pb2.AdaptResponse) -> AdaptResult:
         timings=Timings(**read_plain(message.timings)),
         **read_plain(message),
     )
+
+
+def write_options(options: AdaptOptions) -> adaptation_pb2.AdaptOptions:
+    """How to learn, as a message."""
+    return write_plain(adaptation_pb2.AdaptOptions(mode=ADAPT_MODE.write(options.mode)), options)
+
+
+def read_options(message: adaptation_pb2.AdaptOptions) -> AdaptOptions:
+    """How to learn; raises InvalidRequest."""
+    mode = ADAPT_MODE.read(message.mode, "options.mode") or AdaptMode.COMMIT
+    return AdaptOptions(mode=mode, **read_plain(message))
 
 
 def write_levels(levels: Iterable[LevelReport]) -> list[adaptation_pb2.LevelState]:

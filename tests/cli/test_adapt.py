@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from hope_serve.cli.adapt import _pieces
+from hope_serve.cli.server_process import ServerProcess
 from hope_serve.client import HopeClient
 from hope_serve.config import ConfigError
 
@@ -16,6 +17,19 @@ from hope_serve.config import ConfigError
 @pytest.fixture
 def user():
     return f"reader-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def short(checkpoint_folder, tmp_path):
+    """A server that takes no more than 200 tokens in one Adapt."""
+    with ServerProcess(
+        checkpoint=str(checkpoint_folder),
+        memory=f"sqlite://{tmp_path}/memory.db",
+        log=tmp_path / "log",
+        device="cpu",
+        set="engine.max_adapt_tokens=200",
+    ) as server:
+        yield server.target
 
 
 @pytest.fixture
@@ -47,21 +61,34 @@ def test_a_dry_run_tells_losses_and_learns_nothing(hope, target, user, notes):
     assert hope("memory", "show", user, "--target", target).code == 1
 
 
+def test_a_file_too_long_for_one_adapt_is_one_version_all_the_same_and_recognised(hope, short, user, notes, tmp_path):
+    long = tmp_path / "diary.txt"
+    long.write_text("".join(f"On day {day} I walked to the harbour and back.\n" for day in range(30)))
+    first = hope("adapt", notes, long, "--user", user, "--target", short)
+    again = hope("adapt", notes, long, "--user", user, "--target", short)
+    assert (first.code, again.code) == (0, 0)
+    assert again.out.count("known already") == 2
+    with HopeClient(short) as client:
+        memory = client.get_memory(user)
+        assert memory.version == 2
+        assert [source.id for source in memory.sources] == ["notes.txt", "diary.txt"]
+        assert memory.tokens_learned > 300 > client.get_model().max_adapt_tokens
+
+
 def test_pieces_hold_the_whole_file_in_order_and_none_is_over_the_limit(tmp_path):
     text = "".join(f"line {i} of the naïve 日本語 🎉 file\n" for i in range(40)) + "x" * 500 + "🎉" * 100
     file = tmp_path / "long.txt"
     file.write_text(text)
     for limit in (4, 64, 100, 10_000):
         pieces = list(_pieces(file, limit))
-        assert "".join(piece.text for piece in pieces) == text
-        assert [piece.number for piece in pieces] == list(range(len(pieces)))
-        assert all(0 < len(piece.text.encode()) <= limit for piece in pieces)
+        assert "".join(pieces) == text
+        assert all(0 < len(piece.encode()) <= limit for piece in pieces)
 
 
 def test_a_file_with_windows_line_ends_is_taught_as_it_is(tmp_path):
     file = tmp_path / "windows.txt"
     file.write_bytes(b"one\r\ntwo\r\n")
-    assert "".join(piece.text for piece in _pieces(file, 100)).encode() == file.read_bytes()
+    assert "".join(_pieces(file, 100)).encode() == file.read_bytes()
 
 
 def _unreadable(folder: Path) -> tuple[Path, str]:
@@ -114,6 +141,6 @@ def test_a_byte_order_mark_is_no_part_of_what_is_learned(tmp_path):
     plain.write_bytes("Zoë likes tea.\r\n".encode())
     marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
     bare.write_bytes(b"\xef\xbb\xbf")
-    assert [piece.text for piece in _pieces(marked, 99)] == [piece.text for piece in _pieces(plain, 99)]
+    assert list(_pieces(marked, 99)) == list(_pieces(plain, 99))
     with pytest.raises(ConfigError, match="is empty"):
         list(_pieces(bare, 99))

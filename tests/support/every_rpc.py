@@ -34,6 +34,7 @@ CALLS = MappingProxyType(
         "Detokenize": (None, lambda c, u: c.detokenize([1])),
         "GetModel": (None, lambda c, u: c.get_model()),
         "Adapt": (Scope.ADAPT, lambda c, u: c.adapt(u, "My dog is called Biscuit.")),
+        "AdaptStream": (Scope.ADAPT, lambda c, u: c.adapt_stream(u, ["I live in Bergen.", "I like tea."])),
         "GetMemory": (Scope.MEMORY_READ, lambda c, u: c.get_memory(u)),
         "ListMemories": (Scope.ADMIN, lambda c, u: _all(c.list_memories())),
         "ListVersions": (Scope.MEMORY_READ, lambda c, u: c.list_versions(u)),

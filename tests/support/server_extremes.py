@@ -94,7 +94,7 @@ ADAPT = {
 
 
 def kinds() -> list[Kind]:
-    """Every method of the contract but the stream of ImportMemory, which carries no number."""
+    """Every method of the contract but those that take streams: the numbers of AdaptStream are those of Adapt."""
     short = inference_pb2.SamplingParams(max_tokens=2, ignore_eos=True, seed=1)
     ids = {"ids": [20, 30, 40]}
     generate = inference_pb2.GenerateRequest(token_ids=ids, sampling=short, user_id=USER)

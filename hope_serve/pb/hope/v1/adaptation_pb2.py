@@ -26,29 +26,39 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hope_serve.pb.hope.v1 import content_pb2 as hope_dot_v1_dot_content__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18hope/v1/adaptation.proto\x12\x07hope.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15hope/v1/content.proto\"\xb3\x01\n\x0c\x41\x64\x61ptOptions\x12\x0e\n\x06levels\x18\x01 \x03(\x05\x12 \n\x13learning_rate_scale\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06passes\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\x0fmax_update_norm\x18\x04 \x01(\x01\x12 \n\x04mode\x18\x05 \x01(\x0e\x32\x12.hope.v1.AdaptModeB\x16\n\x14_learning_rate_scaleB\t\n\x07_passes\"K\n\x06Source\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x98\x02\n\x0c\x41\x64\x61ptRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12&\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x11.hope.v1.TokenIdsH\x00\x12%\n\x08messages\x18\x05 \x01(\x0b\x32\x11.hope.v1.MessagesH\x00\x12\x1d\n\x10\x65xpected_version\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12&\n\x07options\x18\x07 \x01(\x0b\x32\x15.hope.v1.AdaptOptions\x12\x1f\n\x06source\x18\x08 \x01(\x0b\x32\x0f.hope.v1.SourceB\x07\n\x05inputB\x13\n\x11_expected_version\"\xd3\x01\n\rAdaptResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\x03\x12\x14\n\x0cstate_digest\x18\x03 \x01(\t\x12\'\n\ndurability\x18\x04 \x01(\x0e\x32\x13.hope.v1.Durability\x12\x11\n\tduplicate\x18\x05 \x01(\x08\x12&\n\x07metrics\x18\x06 \x01(\x0b\x32\x15.hope.v1.AdaptMetrics\x12!\n\x07timings\x18\x07 \x01(\x0b\x32\x10.hope.v1.Timings\"\xd2\x01\n\x0c\x41\x64\x61ptMetrics\x12\x14\n\x0ctokens_given\x18\x01 \x01(\x03\x12\x13\n\x0btokens_used\x18\x02 \x01(\x03\x12\x12\n\nnll_before\x18\x03 \x01(\x01\x12\x11\n\tnll_after\x18\x04 \x01(\x01\x12\x10\n\x08surprise\x18\x05 \x01(\x01\x12\x13\n\x0bupdate_norm\x18\x06 \x01(\x01\x12\x0f\n\x07\x63lipped\x18\x07 \x01(\x08\x12\x13\n\x0bskip_reason\x18\x08 \x01(\t\x12#\n\x06levels\x18\t \x03(\x0b\x32\x13.hope.v1.LevelState\";\n\nLevelState\x12\r\n\x05level\x18\x01 \x01(\x05\x12\x0f\n\x07updates\x18\x02 \x01(\x03\x12\r\n\x05\x64rift\x18\x03 \x01(\x01*y\n\tAdaptMode\x12\x1a\n\x16\x41\x44\x41PT_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41\x44\x41PT_MODE_COMMIT\x10\x01\x12!\n\x1d\x41\x44\x41PT_MODE_COMMIT_IF_IMPROVED\x10\x02\x12\x16\n\x12\x41\x44\x41PT_MODE_DRY_RUN\x10\x03*~\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44URABILITY_VOLATILE\x10\x01\x12\x1a\n\x16\x44URABILITY_LOCAL_FSYNC\x10\x02\x12\x1f\n\x1b\x44URABILITY_REPLICATED_FSYNC\x10\x03\x32K\n\x11\x41\x64\x61ptationService\x12\x36\n\x05\x41\x64\x61pt\x12\x15.hope.v1.AdaptRequest\x1a\x16.hope.v1.AdaptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18hope/v1/adaptation.proto\x12\x07hope.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15hope/v1/content.proto\"\xb3\x01\n\x0c\x41\x64\x61ptOptions\x12\x0e\n\x06levels\x18\x01 \x03(\x05\x12 \n\x13learning_rate_scale\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06passes\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\x0fmax_update_norm\x18\x04 \x01(\x01\x12 \n\x04mode\x18\x05 \x01(\x0e\x32\x12.hope.v1.AdaptModeB\x16\n\x14_learning_rate_scaleB\t\n\x07_passes\"K\n\x06Source\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x98\x02\n\x0c\x41\x64\x61ptRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12&\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x11.hope.v1.TokenIdsH\x00\x12%\n\x08messages\x18\x05 \x01(\x0b\x32\x11.hope.v1.MessagesH\x00\x12\x1d\n\x10\x65xpected_version\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12&\n\x07options\x18\x07 \x01(\x0b\x32\x15.hope.v1.AdaptOptions\x12\x1f\n\x06source\x18\x08 \x01(\x0b\x32\x0f.hope.v1.SourceB\x07\n\x05inputB\x13\n\x11_expected_version\"\x89\x01\n\x12\x41\x64\x61ptStreamRequest\x12$\n\x05start\x18\x01 \x01(\x0b\x32\x13.hope.v1.AdaptStartH\x00\x12\"\n\x04part\x18\x02 \x01(\x0b\x32\x12.hope.v1.AdaptPartH\x00\x12 \n\x03\x65nd\x18\x03 \x01(\x0b\x32\x11.hope.v1.AdaptEndH\x00\x42\x07\n\x05\x65vent\"\xc6\x01\n\nAdaptStart\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12&\n\x07options\x18\x04 \x01(\x0b\x32\x15.hope.v1.AdaptOptions\x12\x1f\n\x06source\x18\x05 \x01(\x0b\x32\x0f.hope.v1.Source\x12\x16\n\x0epayload_digest\x18\x06 \x01(\tB\x13\n\x11_expected_version\"s\n\tAdaptPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12&\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x11.hope.v1.TokenIdsH\x00\x12%\n\x08messages\x18\x03 \x01(\x0b\x32\x11.hope.v1.MessagesH\x00\x42\x07\n\x05input\"\x1d\n\x08\x41\x64\x61ptEnd\x12\x11\n\tnum_parts\x18\x01 \x01(\x05\"X\n\x13\x41\x64\x61ptStreamResponse\x12&\n\x06result\x18\x01 \x01(\x0b\x32\x16.hope.v1.AdaptResponse\x12\x19\n\x11num_parts_resumed\x18\x02 \x01(\x05\"\xd3\x01\n\rAdaptResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x14\n\x0c\x62\x61se_version\x18\x02 \x01(\x03\x12\x14\n\x0cstate_digest\x18\x03 \x01(\t\x12\'\n\ndurability\x18\x04 \x01(\x0e\x32\x13.hope.v1.Durability\x12\x11\n\tduplicate\x18\x05 \x01(\x08\x12&\n\x07metrics\x18\x06 \x01(\x0b\x32\x15.hope.v1.AdaptMetrics\x12!\n\x07timings\x18\x07 \x01(\x0b\x32\x10.hope.v1.Timings\"\xd2\x01\n\x0c\x41\x64\x61ptMetrics\x12\x14\n\x0ctokens_given\x18\x01 \x01(\x03\x12\x13\n\x0btokens_used\x18\x02 \x01(\x03\x12\x12\n\nnll_before\x18\x03 \x01(\x01\x12\x11\n\tnll_after\x18\x04 \x01(\x01\x12\x10\n\x08surprise\x18\x05 \x01(\x01\x12\x13\n\x0bupdate_norm\x18\x06 \x01(\x01\x12\x0f\n\x07\x63lipped\x18\x07 \x01(\x08\x12\x13\n\x0bskip_reason\x18\x08 \x01(\t\x12#\n\x06levels\x18\t \x03(\x0b\x32\x13.hope.v1.LevelState\";\n\nLevelState\x12\r\n\x05level\x18\x01 \x01(\x05\x12\x0f\n\x07updates\x18\x02 \x01(\x03\x12\r\n\x05\x64rift\x18\x03 \x01(\x01*y\n\tAdaptMode\x12\x1a\n\x16\x41\x44\x41PT_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41\x44\x41PT_MODE_COMMIT\x10\x01\x12!\n\x1d\x41\x44\x41PT_MODE_COMMIT_IF_IMPROVED\x10\x02\x12\x16\n\x12\x41\x44\x41PT_MODE_DRY_RUN\x10\x03*~\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44URABILITY_VOLATILE\x10\x01\x12\x1a\n\x16\x44URABILITY_LOCAL_FSYNC\x10\x02\x12\x1f\n\x1b\x44URABILITY_REPLICATED_FSYNC\x10\x03\x32\x97\x01\n\x11\x41\x64\x61ptationService\x12\x36\n\x05\x41\x64\x61pt\x12\x15.hope.v1.AdaptRequest\x1a\x16.hope.v1.AdaptResponse\x12J\n\x0b\x41\x64\x61ptStream\x12\x1b.hope.v1.AdaptStreamRequest\x1a\x1c.hope.v1.AdaptStreamResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hope.v1.adaptation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADAPTMODE']._serialized_start=1123
-  _globals['_ADAPTMODE']._serialized_end=1244
-  _globals['_DURABILITY']._serialized_start=1246
-  _globals['_DURABILITY']._serialized_end=1372
+  _globals['_ADAPTMODE']._serialized_start=1702
+  _globals['_ADAPTMODE']._serialized_end=1823
+  _globals['_DURABILITY']._serialized_start=1825
+  _globals['_DURABILITY']._serialized_end=1951
   _globals['_ADAPTOPTIONS']._serialized_start=94
   _globals['_ADAPTOPTIONS']._serialized_end=273
   _globals['_SOURCE']._serialized_start=275
   _globals['_SOURCE']._serialized_end=350
   _globals['_ADAPTREQUEST']._serialized_start=353
   _globals['_ADAPTREQUEST']._serialized_end=633
-  _globals['_ADAPTRESPONSE']._serialized_start=636
-  _globals['_ADAPTRESPONSE']._serialized_end=847
-  _globals['_ADAPTMETRICS']._serialized_start=850
-  _globals['_ADAPTMETRICS']._serialized_end=1060
-  _globals['_LEVELSTATE']._serialized_start=1062
-  _globals['_LEVELSTATE']._serialized_end=1121
-  _globals['_ADAPTATIONSERVICE']._serialized_start=1374
-  _globals['_ADAPTATIONSERVICE']._serialized_end=1449
+  _globals['_ADAPTSTREAMREQUEST']._serialized_start=636
+  _globals['_ADAPTSTREAMREQUEST']._serialized_end=773
+  _globals['_ADAPTSTART']._serialized_start=776
+  _globals['_ADAPTSTART']._serialized_end=974
+  _globals['_ADAPTPART']._serialized_start=976
+  _globals['_ADAPTPART']._serialized_end=1091
+  _globals['_ADAPTEND']._serialized_start=1093
+  _globals['_ADAPTEND']._serialized_end=1122
+  _globals['_ADAPTSTREAMRESPONSE']._serialized_start=1124
+  _globals['_ADAPTSTREAMRESPONSE']._serialized_end=1212
+  _globals['_ADAPTRESPONSE']._serialized_start=1215
+  _globals['_ADAPTRESPONSE']._serialized_end=1426
+  _globals['_ADAPTMETRICS']._serialized_start=1429
+  _globals['_ADAPTMETRICS']._serialized_end=1639
+  _globals['_LEVELSTATE']._serialized_start=1641
+  _globals['_LEVELSTATE']._serialized_end=1700
+  _globals['_ADAPTATIONSERVICE']._serialized_start=1954
+  _globals['_ADAPTATIONSERVICE']._serialized_end=2105
 # @@protoc_insertion_point(module_scope)

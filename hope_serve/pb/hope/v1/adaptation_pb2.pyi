@@ -222,6 +222,187 @@ class AdaptRequest(_message.Message):
 Global___AdaptRequest: _TypeAlias = AdaptRequest  # noqa: Y015
 
 @_typing.final
+class AdaptStreamRequest(_message.Message):
+    """One message of a history to learn: start first, then the parts in order, and end last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start(self) -> Global___AdaptStart:
+        """Whose memory learns, and how."""
+
+    @_builtins.property
+    def part(self) -> Global___AdaptPart:
+        """What to learn."""
+
+    @_builtins.property
+    def end(self) -> Global___AdaptEnd:
+        """Says that every part was sent; a stream that closes without it changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___AdaptStart | None = ...,
+        part: Global___AdaptPart | None = ...,
+        end: Global___AdaptEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "event", b"event", "part", b"part", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "event", b"event", "part", b"part", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["start", "part", "end"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___AdaptStreamRequest: _TypeAlias = AdaptStreamRequest  # noqa: Y015
+
+@_typing.final
+class AdaptStart(_message.Message):
+    """Says what a stream will teach to whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PAYLOAD_DIGEST_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Whose memory learns."""
+    request_id: _builtins.str
+    """Names the adaptation, 1 to 64 characters. Sent again, it answers with the first result; after a broken stream, with
+    the same parts, it goes on where the server stopped learning, if the same server still knows.
+    """
+    expected_version: _builtins.int
+    """Fails with ABORTED unless the memory is at this version; 0 expects none yet."""
+    payload_digest: _builtins.str
+    """Lets a repeated request be answered before its parts are sent: sha256 of all parts, in 64 hexadecimal digits.
+    Of each part it covers one byte for its kind (1 text, 2 token_ids, 3 messages), the number of its items in 4 bytes,
+    and every item as its length in 8 bytes and its bytes. A text is one item, in UTF-8; token ids are one item, 4 bytes
+    an id; a turn is two, its role (system, user or assistant) and its text. Numbers are little-endian. Parts that do not
+    give this digest are refused. Empty: the server finds out from the parts.
+    """
+    @_builtins.property
+    def options(self) -> Global___AdaptOptions:
+        """How to learn; max_update_norm bounds all parts together, and the loss that mode asks about is that of all parts."""
+
+    @_builtins.property
+    def source(self) -> Global___Source:
+        """Where the history came from."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        expected_version: _builtins.int | None = ...,
+        options: Global___AdaptOptions | None = ...,
+        source: Global___Source | None = ...,
+        payload_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "options", b"options", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "options", b"options", "payload_digest", b"payload_digest", "request_id", b"request_id", "source", b"source", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___AdaptStart: _TypeAlias = AdaptStart  # noqa: Y015
+
+@_typing.final
+class AdaptPart(_message.Message):
+    """One part: a document of its own, opened and closed as the input of an Adapt is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text of a document."""
+    @_builtins.property
+    def token_ids(self) -> _content_pb2.TokenIds:
+        """Token ids, taken as they are."""
+
+    @_builtins.property
+    def messages(self) -> _content_pb2.Messages:
+        """Turns of a conversation."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _content_pb2.TokenIds | None = ...,
+        messages: _content_pb2.Messages | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "messages", b"messages", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "messages", b"messages", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["text", "token_ids", "messages"]  # noqa: Y015
+    _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
+
+Global___AdaptPart: _TypeAlias = AdaptPart  # noqa: Y015
+
+@_typing.final
+class AdaptEnd(_message.Message):
+    """The end of a history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUM_PARTS_FIELD_NUMBER: _builtins.int
+    num_parts: _builtins.int
+    """How many parts were sent; another count than the server's is refused."""
+    def __init__(
+        self,
+        *,
+        num_parts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_parts", b"num_parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdaptEnd: _TypeAlias = AdaptEnd  # noqa: Y015
+
+@_typing.final
+class AdaptStreamResponse(_message.Message):
+    """An acknowledged history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    NUM_PARTS_RESUMED_FIELD_NUMBER: _builtins.int
+    num_parts_resumed: _builtins.int
+    """Parts that were not learned again, since an earlier, broken call with this request_id had learned them."""
+    @_builtins.property
+    def result(self) -> Global___AdaptResponse:
+        """The one version it made. Counts are sums over the parts; losses are a token's over all parts, of each part when it
+        was first read and again when it had been learned.
+        """
+
+    def __init__(
+        self,
+        *,
+        result: Global___AdaptResponse | None = ...,
+        num_parts_resumed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_parts_resumed", b"num_parts_resumed", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdaptStreamResponse: _TypeAlias = AdaptStreamResponse  # noqa: Y015
+
+@_typing.final
 class AdaptResponse(_message.Message):
     """An acknowledged adaptation."""
 

@@ -40,6 +40,11 @@ class AdaptationServiceStub:
                 request_serializer=hope_dot_v1_dot_adaptation__pb2.AdaptRequest.SerializeToString,
                 response_deserializer=hope_dot_v1_dot_adaptation__pb2.AdaptResponse.FromString,
                 _registered_method=True)
+        self.AdaptStream = channel.stream_unary(
+                '/hope.v1.AdaptationService/AdaptStream',
+                request_serializer=hope_dot_v1_dot_adaptation__pb2.AdaptStreamRequest.SerializeToString,
+                response_deserializer=hope_dot_v1_dot_adaptation__pb2.AdaptStreamResponse.FromString,
+                _registered_method=True)
 
 
 class AdaptationServiceServicer:
@@ -53,6 +58,13 @@ class AdaptationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdaptStream(self, request_iterator, context):
+        """Learns a long history, sent in parts, and makes one version of it: as Adapt, exactly once per request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdaptationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_AdaptationServiceServicer_to_server(servicer, server):
                     servicer.Adapt,
                     request_deserializer=hope_dot_v1_dot_adaptation__pb2.AdaptRequest.FromString,
                     response_serializer=hope_dot_v1_dot_adaptation__pb2.AdaptResponse.SerializeToString,
+            ),
+            'AdaptStream': grpc.stream_unary_rpc_method_handler(
+                    servicer.AdaptStream,
+                    request_deserializer=hope_dot_v1_dot_adaptation__pb2.AdaptStreamRequest.FromString,
+                    response_serializer=hope_dot_v1_dot_adaptation__pb2.AdaptStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class AdaptationService:
             '/hope.v1.AdaptationService/Adapt',
             hope_dot_v1_dot_adaptation__pb2.AdaptRequest.SerializeToString,
             hope_dot_v1_dot_adaptation__pb2.AdaptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdaptStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/hope.v1.AdaptationService/AdaptStream',
+            hope_dot_v1_dot_adaptation__pb2.AdaptStreamRequest.SerializeToString,
+            hope_dot_v1_dot_adaptation__pb2.AdaptStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class AdaptationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AdaptationServiceAsyncStub: ...
     Adapt: _grpc.UnaryUnaryMultiCallable[_adaptation_pb2.AdaptRequest, _adaptation_pb2.AdaptResponse]
     """Learns a text exactly once per request_id and answers when the memory is durable."""
+    AdaptStream: _grpc.StreamUnaryMultiCallable[_adaptation_pb2.AdaptStreamRequest, _adaptation_pb2.AdaptStreamResponse]
+    """Learns a long history, sent in parts, and makes one version of it: as Adapt, exactly once per request_id."""
 
 @_typing.type_check_only
 class AdaptationServiceAsyncStub(AdaptationServiceStub):
@@ -43,6 +45,8 @@ class AdaptationServiceAsyncStub(AdaptationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Adapt: _aio.UnaryUnaryMultiCallable[_adaptation_pb2.AdaptRequest, _adaptation_pb2.AdaptResponse]  # type: ignore[assignment]
     """Learns a text exactly once per request_id and answers when the memory is durable."""
+    AdaptStream: _aio.StreamUnaryMultiCallable[_adaptation_pb2.AdaptStreamRequest, _adaptation_pb2.AdaptStreamResponse]  # type: ignore[assignment]
+    """Learns a long history, sent in parts, and makes one version of it: as Adapt, exactly once per request_id."""
 
 class AdaptationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Teaching a user's memory."""
@@ -54,5 +58,13 @@ class AdaptationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_adaptation_pb2.AdaptResponse, _abc.Awaitable[_adaptation_pb2.AdaptResponse]]:
         """Learns a text exactly once per request_id and answers when the memory is durable."""
+
+    @_abc_1.abstractmethod
+    def AdaptStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_adaptation_pb2.AdaptStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_adaptation_pb2.AdaptStreamResponse, _abc.Awaitable[_adaptation_pb2.AdaptStreamResponse]]:
+        """Learns a long history, sent in parts, and makes one version of it: as Adapt, exactly once per request_id."""
 
 def add_AdaptationServiceServicer_to_server(servicer: AdaptationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
