@@ -168,7 +168,7 @@ class StreamedAdaptation:
                     before=progress.learned,
                     options=_options_left(request.options, progress),
                     deadline=request.deadline,
-                    tenant=request.owner.tenant,
+                    owner=request.owner,
                 )
             )
         except FailedPrecondition as error:
