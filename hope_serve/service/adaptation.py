@@ -52,6 +52,7 @@ class Adaptation:
                     return commits.unwritten(head, taught, reason)
                 if result := await commits.commit(claim, head, base, taught):
                     return result
+                commits.metrics.commit_conflicts_total().inc()
 
     async def _teach(self, request: AdaptRequest, base: Warm | None) -> Taught[Any]:
         return await self.engine.learn(

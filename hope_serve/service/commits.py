@@ -95,7 +95,6 @@ class Commits:
                 return self._replayed(found)
             case Conflict():
                 # What was learned belongs to a version that is no longer the newest.
-                self.metrics.commit_conflicts_total().inc()
                 self.memories.forget(claim.owner)
                 return None
             case Gone():

@@ -97,6 +97,8 @@ class StreamedAdaptation:
                 kept = None
                 progress = await self._caught_up(request, progress, received, around)
         _check_digest(request, received)
+        if not known:  # fewer parts than a broken call had learned
+            progress = await self._caught_up(request, progress, received, around)
         async with memories.writing(request.owner):
             result = await self._finish(request, progress, received)
         memories.unfinished.drop(request.owner, request.request_id)

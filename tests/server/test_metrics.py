@@ -134,6 +134,7 @@ async def _everything(client) -> None:
     """Every method, answered and refused."""
     await client.adapt("ann", "My dog is called Biscuit. " * 8, request_id="one")
     await client.adapt("ann", "My dog is called Biscuit. " * 8, request_id="one")
+    await client.adapt_stream("ann", ["I like tea.", "I live in Bergen."])
     await client.generate("My dog", user_id="ann", session_id="s", sampling=SHORT)
     _ = [event async for event in client.stream("My dog", user_id="ann", sampling=SHORT)]
     await client.score("My dog", [" is", " was"], user_id="ann")
@@ -159,6 +160,7 @@ async def _everything(client) -> None:
         client.delete_memory("nobody"),
         client.evaluate_memory("nobody", ["x"]),
         client.adapt("bob", "x y z", request_id="two", expected_version=9),
+        client.adapt_stream("bob", ["x y z"], expected_version=9),
         client.import_memory("dan", [b"no memory"]),
         client.list_versions("nobody"),
         client.warm_memory("bob", min_version=9),
