@@ -131,8 +131,8 @@ class AsyncHopeClient(MemoryCalls):
         """
         given = {"request_id": uuid4().hex} | digested(parts) | _without_timeout(fields)
         start = encoded(lambda: write_start(AdaptStartCall(user_id=user_id, **given)))
-        with self._typed_errors():
-            return read_streamed(await send_parts(self._adaptation.AdaptStream(**self._limits(fields)), start, parts))
+        with self._sending(start.start, fields) as sent_with:
+            return read_streamed(await send_parts(self._adaptation.AdaptStream(**sent_with), start, parts))
 
     async def is_serving(self, service: str = "hope.v1.InferenceService", **fields: Unpack[CallFields]) -> bool:
         """Whether a service takes calls; "" asks whether the server is alive."""
