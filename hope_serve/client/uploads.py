@@ -50,16 +50,17 @@ async def send_parts(
     parts: Parts,
 ) -> adaptation_pb2.AdaptStreamResponse:
     """The reply to a history. One that comes before the end, be it an answer or a refusal, ends the sending."""
-    sending, ended = asyncio.ensure_future(_send_all(call, start, parts)), asyncio.ensure_future(call.code())
+    sending = asyncio.ensure_future(_send_all(call, start, parts))
+    # At once, not when a write fails for it: gRPC would then report the failed write instead of how the call ended.
+    call.add_done_callback(lambda _: sending.cancel())
     try:
-        await asyncio.wait((sending, ended), return_when=asyncio.FIRST_COMPLETED)
-        if sending.done():
+        await asyncio.wait((sending,))
+        if not sending.cancelled():
             sending.result()  # raises what the parts themselves raised
         return await call
     finally:
         sending.cancel()
-        ended.cancel()
-        await asyncio.gather(sending, ended, return_exceptions=True)
+        await asyncio.gather(sending, return_exceptions=True)
         call.cancel()
 
 
