@@ -25,7 +25,7 @@ from hope_serve.api import (
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.client.connection import CallFields, encoded
 from hope_serve.client.memories import MemoryCalls
-from hope_serve.client.uploads import Parts, digested, send_parts
+from hope_serve.client.uploads import Parts, digested, part_requests, reply_to
 from hope_serve.pb.hope.v1 import inference_pb2
 from hope_serve.pb.hope.v1.adaptation_pb2_grpc import AdaptationServiceStub
 from hope_serve.pb.hope.v1.inference_pb2_grpc import InferenceServiceStub
@@ -132,7 +132,7 @@ class AsyncHopeClient(MemoryCalls):
         given = {"request_id": uuid4().hex} | digested(parts) | _without_timeout(fields)
         start = encoded(lambda: write_start(AdaptStartCall(user_id=user_id, **given)))
         with self._sending(start.start, fields) as sent_with:
-            return read_streamed(await send_parts(self._adaptation.AdaptStream(**sent_with), start, parts))
+            return read_streamed(await reply_to(self._adaptation.AdaptStream(**sent_with), part_requests(start, parts)))
 
     async def is_serving(self, service: str = "hope.v1.InferenceService", **fields: Unpack[CallFields]) -> bool:
         """Whether a service takes calls; "" asks whether the server is alive."""

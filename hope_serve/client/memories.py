@@ -9,7 +9,7 @@ from uuid import uuid4
 from hope_serve.api import ErasureReceipt, Evaluation, MemoryReport, MemorySummary, VersionReport, Warmed
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.client.connection import CallFields, Connection, encoded
-from hope_serve.client.uploads import import_requests
+from hope_serve.client.uploads import import_requests, reply_to
 from hope_serve.pb.hope.v1 import memory_pb2
 from hope_serve.pb.hope.v1.memory_pb2_grpc import MemoryServiceStub
 from hope_serve.wire import memory
@@ -136,7 +136,7 @@ class MemoryCalls(Connection):
             lambda: memory_pb2.ImportStart(user_id=user_id, request_id=request_id or uuid4().hex, passphrase=passphrase)
         )
         with self._sending(start, fields) as sent_with:
-            return (await self._memory.ImportMemory(import_requests(start, file), **sent_with)).version
+            return (await reply_to(self._memory.ImportMemory(**sent_with), import_requests(start, file))).version
 
     async def warm_memory(
         self, user_id: str, *, min_version: int | None = None, **fields: Unpack[CallFields]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing, suppress
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -16,6 +16,7 @@ from hope_serve.pb.hope.v1 import adaptation_pb2, memory_pb2
 from hope_serve.wire.content import Content
 from hope_serve.wire.parts import parts_digest, write_end, write_part
 
+R = TypeVar("R")
 T = TypeVar("T")
 Parts: TypeAlias = Iterable[Content] | AsyncIterable[Content]
 PIECE_BYTES = 64 * 1024
@@ -23,7 +24,7 @@ PIECE_BYTES = 64 * 1024
 
 async def import_requests(
     start: memory_pb2.ImportStart, file: Iterable[bytes] | AsyncIterable[bytes]
-) -> AsyncIterator[memory_pb2.ImportMemoryRequest]:
+) -> AsyncGenerator[memory_pb2.ImportMemoryRequest]:
     """The messages of ImportMemory."""
     yield memory_pb2.ImportMemoryRequest(start=start)
     async for content in _each(file):
@@ -44,42 +45,45 @@ def digested(parts: Parts) -> dict[str, str]:
     return {"payload_digest": encoded(lambda: parts_digest(parts))}
 
 
-async def send_parts(
-    call: grpc.aio.StreamUnaryCall[Any, adaptation_pb2.AdaptStreamResponse],
-    start: adaptation_pb2.AdaptStreamRequest,
-    parts: Parts,
-) -> adaptation_pb2.AdaptStreamResponse:
-    """The reply to a history. One that comes before the end, be it an answer or a refusal, ends the sending."""
-    sending, ended = asyncio.ensure_future(_send_all(call, start, parts)), asyncio.ensure_future(call.code())
+async def part_requests(
+    start: adaptation_pb2.AdaptStreamRequest, parts: Parts
+) -> AsyncGenerator[adaptation_pb2.AdaptStreamRequest]:
+    """The messages of AdaptStream."""
+    yield start
+    count = 0
+    async for part in _each(parts):
+        yield encoded(functools.partial(write_part, part))
+        count += 1
+    yield write_end(count)
+
+
+async def reply_to(call: grpc.aio.StreamUnaryCall[Any, R], messages: AsyncGenerator[Any]) -> R:
+    """The reply to a stream of messages. One that comes before their end, an answer or a refusal, ends the sending."""
+    sending = asyncio.ensure_future(_send(call, messages))
+
+    def stop(_call: object) -> None:
+        """At once, not when a write fails: gRPC would then report the failed write instead of how the call ended."""
+        sending.cancel()
+
+    call.add_done_callback(stop)
     try:
-        await asyncio.wait((sending, ended), return_when=asyncio.FIRST_COMPLETED)
-        if sending.done():
-            sending.result()  # raises what the parts themselves raised
+        await asyncio.wait((sending,))
+        if not sending.cancelled():
+            sending.result()  # raises what the messages themselves raised
         return await call
     finally:
         sending.cancel()
-        ended.cancel()
-        await asyncio.gather(sending, ended, return_exceptions=True)
+        await asyncio.gather(sending, return_exceptions=True)
         call.cancel()
 
 
-async def _send_all(
-    call: grpc.aio.StreamUnaryCall[Any, adaptation_pb2.AdaptStreamResponse],
-    start: adaptation_pb2.AdaptStreamRequest,
-    parts: Parts,
-) -> None:
-    async def send(message: adaptation_pb2.AdaptStreamRequest) -> None:
-        with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # the call has ended; it says itself how
-            await call.write(message)
-
-    count = 0
-    await send(start)
-    async for part in _each(parts):
-        if call.done():
-            return
-        await send(encoded(functools.partial(write_part, part)))
-        count += 1
-    await send(write_end(count))
+async def _send(call: grpc.aio.StreamUnaryCall[Any, Any], messages: AsyncGenerator[Any]) -> None:
+    async with aclosing(messages):
+        async for message in messages:
+            with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # the call has ended; it says itself how
+                await call.write(message)
+            if call.done():
+                return
     await call.done_writing()
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from hope_serve.api import AdaptOptions, AdaptStreamResult, Source
-from hope_serve.pb.hope.v1 import adaptation_pb2
 from hope_serve.message import Message
+from hope_serve.pb.hope.v1 import adaptation_pb2
 from hope_serve.wire.adaptation import (
     read_adapted,
     read_options,

@@ -11,7 +11,7 @@ from support.server_running import connect
 
 from hope_serve.api import AdaptOptions, Source
 from hope_serve.client import HopeClient, Message, parts_digest
-from hope_serve.errors import Exhausted, InvalidRequest, NotFound, RequestIdReused
+from hope_serve.errors import Exhausted, InvalidRequest, NotFound, RequestIdReused, VersionConflict
 from hope_serve.pb.hope.v1 import adaptation_pb2
 from hope_serve.wire.parts import AdaptStartCall, write_end, write_part, write_start
 
@@ -185,6 +185,14 @@ async def test_a_client_says_what_is_no_history(client):
         await client.adapt_stream("ann", broken())
     with pytest.raises(NotFound):
         await client.get_memory("ann")
+
+
+async def test_a_refusal_that_comes_while_parts_are_sent_is_the_one_that_is_raised(client):
+    """Again and again: a write that fails since the call has ended must not hide how it ended."""
+    await client.adapt("ann", "I like tea.")
+    for _ in range(60):
+        with pytest.raises(VersionConflict):
+            await client.adapt_stream("ann", ["x y z"] * 40, expected_version=9)
 
 
 async def test_the_blocking_client_streams_as_well(server):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hope_serve.api import AdaptMetrics, AdaptMode, AdaptOptions, AdaptResult, AdaptStreamResult, Durability, Source
-from hope_serve.tokenizer import Message
+from hope_serve.message import Message
 from hope_serve.wire.parts import (
     AdaptStartCall,
     PartsDigest,
