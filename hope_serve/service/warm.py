@@ -6,8 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +25,7 @@ from hope_serve.memory.snapshot import Counter, TensorDigest, digest_tensor
 from hope_serve.memory.store import Committed, Head, MemoryStore, StoredMemory
 from hope_serve.metrics import Metrics
 from hope_serve.service.codec import Codec
+from hope_serve.service.turns import Turns
 from hope_serve.service.unfinished import Unfinished
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Memories:
         self._max_warm = max(1, warm_bytes // max(1, codec.warm_bytes))
         self._warm: OrderedDict[Owner, Warm] = OrderedDict()
         self.unfinished = Unfinished()
-        self._locks: dict[Owner, tuple[asyncio.Lock, int]] = {}
+        self._turns = Turns()
         self._recheck: asyncio.Task[None] | None = None
         store.on_erased(self._erased)
 
@@ -83,18 +83,9 @@ class Memories:
             self._recheck.cancel()
             await asyncio.wait([self._recheck])
 
-    @asynccontextmanager
-    async def writing(self, owner: Owner) -> AsyncIterator[None]:
+    def writing(self, owner: Owner) -> AbstractAsyncContextManager[None]:
         """One adaptation of an owner at a time in this process; others meet in the store."""
-        lock, waiters = self._locks.get(owner, (asyncio.Lock(), 0))
-        self._locks[owner] = (lock, waiters + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, waiters = self._locks.pop(owner)
-            if waiters > 1:
-                self._locks[owner] = (lock, waiters - 1)
+        return self._turns.of(owner)
 
     async def choose(self, owner: Owner, choice: MemoryChoice) -> Warm | None:
         """The version that a generation reads; None for the plain model.

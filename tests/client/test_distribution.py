@@ -31,7 +31,7 @@ sys.exit(f"loaded: {heavy}" if heavy else 0)
 def built(tmp_path_factory):
     """The folder with the wheel and the sdist."""
     folder = tmp_path_factory.mktemp("dist")
-    done = _run(sys.executable, ROOT / "clients" / "python" / "build.py", folder)
+    done = _run(sys.executable, ROOT / "deploy" / "client" / "build.py", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
