@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from hope_serve.api import Owner
 from hope_serve.engine.fairness import FairQueue
 from hope_serve.engine.sequence import Sequence
 from hope_serve.errors import DeadlineExceeded, Exhausted
@@ -63,8 +64,9 @@ class Scheduler:
         align: cut prompts only at multiples of this many tokens (0: anywhere), so that the arithmetic of a
             sequence does not depend on who else runs.
 
-    While sequences draw, prompts get as much of a step as drawing takes, and lessons as much time as all others have:
-    so nobody who draws is slowed to less than about a quarter by what others bring.
+    While sequences draw, prompts get as much time as drawing takes, in every second step, and lessons as much time as
+    all others have: so nobody who draws is slowed to less than about a quarter by what others bring. The steps
+    between, without prompts, are those that tell how long drawing takes.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Scheduler:
         self._max_queue_tokens = max_queue_tokens
         self._max_lessons, self._max_lesson_tokens = max_lessons, max_lesson_tokens
         self._drawing_seconds = 0.0
+        self._prompts_wait = False
+        self._num_plans = 0
         self._lesson_debt = 0.0
         self._adapt_step_seconds = adapt_step_seconds
         self._align = align
@@ -165,19 +169,38 @@ class Scheduler:
         """
         here = [sequence for sequence in self.running if not sequence.is_arriving]
         plan = self._plan_of(here)
-        return plan if plan.num_tokens or len(here) == len(self.running) else self._plan_of(self.running)
+        if not plan.num_tokens and len(here) < len(self.running):
+            plan = self._plan_of(self.running)
+        self._prompts_wait = bool(plan.decode and plan.pieces)
+        self._num_plans += 1
+        for piece in plan.pieces:
+            piece.sequence.last_fed = self._num_plans
+        return plan
 
     def _plan_of(self, sequences: list[Sequence]) -> Plan:
         plan = Plan(decode=[sequence for sequence in sequences if sequence.draws])
         budget = self._prompt_budget(others_draw=bool(plan.decode))
-        for sequence in sequences:
-            if not (sequence.draws or sequence.lesson) and sequence.num_unfed and budget > 0:
-                length = self._cut(sequence, budget)
-                if length:
-                    plan.pieces.append(Piece(sequence, length))
-                    budget -= length
+        prompts = [s for s in sequences if s.num_unfed and not (s.draws or s.lesson)] if budget > 0 else []
+        for sequence in self._in_turn(prompts):
+            if budget <= 0:
+                break
+            if length := self._cut(sequence, budget):
+                plan.pieces.append(Piece(sequence, length))
+                budget -= length
         plan.lessons.extend(self._segments(others_wait=plan.num_read_tokens > 0))
         return plan
+
+    def _in_turn(self, prompts: list[Sequence]) -> list[Sequence]:
+        """Those first whose owner was not fed for longest, then those that themselves were not.
+
+        So nobody's short prompt waits until another's long one has been read.
+        """
+        if len(prompts) < 2:
+            return prompts
+        fed: dict[Owner | None, int] = {}
+        for sequence in self.running:
+            fed[sequence.owner] = max(sequence.last_fed, fed.get(sequence.owner, 0))
+        return sorted(prompts, key=lambda sequence: (fed[sequence.owner], sequence.last_fed))
 
     def measured(self, plan: Plan, *, reading: float, learning: float, num_lesson_tokens: int) -> None:
         """Learn how fast prompts and lessons go, for estimates. Seconds of each part of a step."""
@@ -212,9 +235,11 @@ class Scheduler:
 
     def _prompt_budget(self, *, others_draw: bool) -> int:
         """Known tokens that the next step may feed."""
-        if not (others_draw and self._drawing_seconds):
+        if not others_draw:
             return self._max_step_tokens
-        fair = round(self._drawing_seconds * self._tokens_per_second)
+        if self._prompts_wait or not self._drawing_seconds:
+            return 0
+        fair = round(2 * self._drawing_seconds * self._tokens_per_second)
         return min(self._max_step_tokens, max(LEAST_STEP_TOKENS, fair))
 
     def _check(self, sequence: Sequence, *, ahead: int) -> None:

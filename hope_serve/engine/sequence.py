@@ -57,6 +57,7 @@ class Sequence:
     targets, score_from: for scoring, the successor of every token, and the first whose likelihood is asked for.
     keeps_state: its state is wanted when it has finished.
     runs_alone: a step failed that it shared, so it shares no more of them.
+    last_fed: the plan that fed it a piece last, of those that the scheduler has made.
     arrives: what is being copied into its slot; None when all of it is there.
 
     The engine's thread alone changes a sequence after it was submitted, but for ``cancelled``.
@@ -78,6 +79,7 @@ class Sequence:
     score_from: int = 0
     keeps_state: bool = False
     runs_alone: bool = False
+    last_fed: int = 0
     arrives: Arrival | None = None
 
     num_fed: int = 0

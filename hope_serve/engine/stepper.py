@@ -38,6 +38,7 @@ class Device:
 class _Launched:
     """A step on the device, of which nobody has heard yet."""
 
+    plan: Plan = field(default_factory=Plan)
     outcomes: list[Outcome] = field(default_factory=list)
     scores: list[Sequence] = field(default_factory=list)
 
@@ -85,16 +86,18 @@ class Stepper:
         num_tokens, num_lesson_tokens = plan.num_tokens, plan.num_lesson_tokens
         self._meter.count(plan)
         launched = self._launch(plan)
-        self._hear(launched)
+        heard = self._hear(launched)
         read = time.monotonic()
         self._teach(plan.lessons)
         ended = time.monotonic()
         learning = ended - read if plan.lessons else 0.0
-        self._scheduler.measured(plan, reading=read - began, learning=learning, num_lesson_tokens=num_lesson_tokens)
+        self._scheduler.measured(
+            heard.plan, reading=read - began, learning=learning, num_lesson_tokens=num_lesson_tokens
+        )
         self._meter.observe(num_tokens, ended - began)
 
     def _launch(self, plan: Plan) -> _Launched:
-        launched = _Launched()
+        launched = _Launched(plan)
         for group in self._runner.groups(plan):
             try:
                 launched.outcomes.append(self._runner.run(group))
@@ -105,8 +108,8 @@ class Stepper:
         )
         return launched
 
-    def _hear(self, launched: _Launched) -> None:
-        """Reply to the step before; or, where nothing is launched ahead, to this one."""
+    def _hear(self, launched: _Launched) -> _Launched:
+        """Reply to the step before; or, where nothing is launched ahead, to this one. Returns the one it was."""
         heard, self._ahead = (self._ahead, launched) if self._looks_ahead else (launched, _Launched())
         for outcome in heard.outcomes:
             for scored in outcome.scored:
@@ -117,6 +120,7 @@ class Stepper:
                 self._reply(outcome.drawn.tokens())
         for sequence in heard.scores:
             self._finish(sequence)
+        return heard
 
     def _reply(self, tokens: list[tuple[Sequence, TokenLogprob | None]]) -> None:
         now = time.monotonic()

@@ -120,23 +120,48 @@ def test_lessons_of_a_step_are_bounded_where_memory_is():
     assert running(scheduler(max_lesson_tokens=1), *lessons).plan().lessons == lessons[:1]
 
 
-def test_what_others_bring_takes_no_more_of_a_step_than_drawing_does():
-    drawing, prompt = sequence(2, max_tokens=100), sequence(300)
-    planner = running(scheduler(max_step_tokens=256), drawing)
+def stepped(planner, *, drawing=0.010, tokens_per_second=4000):
+    """A step on a device of that speed: what it was, and how long it took."""
+    plan = planner.plan()
+    seconds = drawing * bool(plan.decode) + sum(piece.length for piece in plan.pieces) / tokens_per_second
+    planner.measured(plan, reading=seconds, learning=0.0, num_lesson_tokens=0)
+    for piece in plan.pieces:
+        piece.sequence.launched_piece(piece.length)
+    return plan, seconds
+
+
+def test_what_others_bring_takes_no_more_time_than_drawing_does_though_prompts_never_end():
+    drawing, prompt = sequence(2, max_tokens=10_000), sequence(1 << 20)
+    planner = running(scheduler(max_step_tokens=256, max_queue_tokens=1 << 30), drawing, prompt)
+    drawing.launched_piece(2)  # while another prompt was there already: no step was ever for drawing alone
+    steps = [stepped(planner) for _ in range(200)]
+    assert steps[0][0].pieces == []
+    assert all(plan.decode == [drawing] for plan, _ in steps)
+    later = [seconds for _, seconds in steps[100:]]
+    assert sum(later) == pytest.approx(2 * 0.010 * len(later), rel=0.05)
+    assert max(later) == pytest.approx(3 * 0.010, rel=0.05)
+
+
+def test_a_prompt_gets_something_in_every_second_step_however_slow_it_is():
+    drawing, prompt = sequence(2, max_tokens=10_000), sequence(1 << 20)
+    planner = running(scheduler(max_queue_tokens=1 << 30), drawing, prompt)
     drawing.launched_piece(2)
-    for _ in range(50):
-        planner.measured(planner.plan(), reading=0.010, learning=0.0, num_lesson_tokens=0)
-    planner.admit(prompt)
-    planner.add(prompt)
+    lengths = [sum(piece.length for piece in stepped(planner, tokens_per_second=10)[0].pieces) for _ in range(100)]
+    assert lengths[::2] == [0] * 50 and lengths[51::2] == [LEAST_STEP_TOKENS] * 25
+
+
+def test_a_short_prompt_waits_for_no_long_one_to_be_read():
+    ann, bea = Owner(tenant="", user="ann"), Owner(tenant="", user="bea")
+    long, longer = sequence(1000, owner=ann), sequence(1000, owner=ann)
+    planner = running(scheduler(max_queue_tokens=10_000), long, longer)
+    fed = [stepped(planner)[0].pieces[0].sequence for _ in range(4)]
+    assert fed == [long, longer, long, longer]  # of one user, in turns
+    short = sequence(10, owner=bea)
+    planner.admit(short)
+    planner.add(short)
     planner.start(4)
-    (piece,) = planner.plan().pieces
-    assert piece.length == LEAST_STEP_TOKENS  # 10 ms at the rate that is assumed before any was seen
-    for _ in range(80):
-        plan = planner.plan()
-        seconds = 0.010 + plan.pieces[0].length / 4000  # a device that reads 4,000 tokens a second
-        planner.measured(plan, reading=seconds, learning=0.0, num_lesson_tokens=0)
-    (piece,) = planner.plan().pieces
-    assert piece.length == pytest.approx(0.010 * 4000, abs=1)
+    pieces = stepped(planner)[0].pieces
+    assert [(piece.sequence, piece.length) for piece in pieces] == [(short, 10), (long, 6)]
 
 
 def test_a_long_lesson_waits_until_the_others_have_had_as_much_time():
