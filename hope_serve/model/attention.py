@@ -9,6 +9,7 @@ Source: arXiv 2512.24695, section 7.3 (ad-hoc level stacking); Eq 71 for the gra
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,10 +116,17 @@ class Past(NamedTuple):
 
 def rotations(shape: AttentionShape, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """(cos, sin) [N, 1, T, e] of positions [N, T]."""
-    frequencies = torch.tensor(shape.inverse_frequencies, device=positions.device, dtype=precise(dtype))
+    frequencies = _frequencies(shape.inverse_frequencies, positions.device, precise(dtype))
     angles = positions[:, None, :, None].to(frequencies.dtype) * frequencies
     both = torch.cat([angles, angles], -1)
     return both.cos().to(dtype), both.sin().to(dtype)
+
+
+@functools.cache
+def _frequencies(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The rotations' frequencies on a device, once: a captured pass must not copy from the host."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device, dtype=dtype)
 
 
 def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:

@@ -32,12 +32,26 @@ SHARED, PADDING = 0, -1
 """Segment numbers: of tokens that every later segment of the row sees, and of tokens that count for nothing."""
 
 
+def counted_tokens(mask: Tensor, at_most: int) -> Tensor:
+    """Places [n] of the tokens that count, in the flattened ``mask``; as many as there are, ``at_most`` or fewer."""
+    del at_most
+    return mask.flatten().nonzero()[:, 0]
+
+
+def as_many_tokens(mask: Tensor, at_most: int) -> Tensor:
+    """Places of exactly ``at_most`` tokens, those that count first: no size depends on what the mask holds."""
+    if at_most >= mask.numel():
+        return torch.arange(mask.numel(), device=mask.device)
+    return mask.flatten().argsort(descending=True, stable=True)[:at_most]
+
+
 class LayerFunctions(NamedTuple):
-    """The three passes through one layer; a trainer may put passes with fused parts in their place."""
+    """The three passes through one layer, and which tokens go through the head; a trainer may put others in place."""
 
     forward: Callable[..., tuple[Tensor, Trace]] = layer_forward
     gradient: Callable[..., tuple[Tensor, Tensor]] = layer_gradient
     read: Callable[..., Tensor] = layer_read
+    counted: Callable[[Tensor, int], Tensor] = counted_tokens
 
 
 class Told(NamedTuple):
@@ -126,7 +140,7 @@ def memory_gradient(
     for layer, a, b, before in zip(layers, projections, memories, pasts, strict=True):
         h, trace = steps.forward(h, layer, shape, where, a, b, before)
         traces.append(trace)
-    pulled = _last_gradient(shape, weights, told, rule, h)
+    pulled = _last_gradient(shape, weights, told, rule, h, steps)
     gradients = []
     for index in reversed(range(shape.num_layers)):
         under = projections[index], memories[index]
@@ -136,13 +150,16 @@ def memory_gradient(
     return Lesson(gradient=torch.stack(gradients[::-1], 1), past=kept)
 
 
-def _last_gradient(shape: AttentionShape, weights: AttentionWeights, told: Told, rule: MemoryRule, h: Tensor) -> Tensor:
+def _last_gradient(
+    shape: AttentionShape, weights: AttentionWeights, told: Told, rule: MemoryRule, h: Tensor, steps: LayerFunctions
+) -> Tensor:
     """The gradient of the last layer's output; only tokens that teach are put through the head."""
     hidden = rms_norm(h, weights.norm, shape.norm_eps)
-    counted = told.mask > 0
-    weight = token_weights(hidden[counted], rule.weight, rule.bias) * told.mask[counted]
-    pulled = loss_gradient(hidden[counted], weights.head, told.targets[counted], weight)
-    full = torch.zeros_like(hidden).masked_scatter(counted[..., None], pulled)
+    counted = steps.counted(told.mask, told.mask.numel())
+    rows = hidden.flatten(0, 1).index_select(0, counted)
+    weight = token_weights(rows, rule.weight, rule.bias) * told.mask.flatten()[counted]
+    pulled = loss_gradient(rows, weights.head, told.targets.flatten()[counted], weight)
+    full = torch.zeros_like(hidden).flatten(0, 1).index_copy(0, counted, pulled).view_as(hidden)
     return rms_norm_gradient(full, h, weights.norm, shape.norm_eps)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -103,6 +103,8 @@ class BatchMaker:
     def batch(self, bucket: Bucket) -> Batch:
         """One batch of the bucket's size."""
         lessons = [self._lesson(bucket) for _ in range(bucket.users)]
+        while sum(weight > 0 for _, asked in lessons for weight in asked.mask) > bucket.users * bucket.answer_tokens:
+            lessons = [self._lesson(bucket) for _ in range(bucket.users)]
         told = told_tensors([told for told, _ in lessons], bucket)
         others = [self._other(bucket.other_tokens) for _ in range(bucket.users)]
         return Batch(
@@ -180,27 +182,32 @@ def bucket_order(buckets: Sequence[Bucket], times: Sequence[int]) -> tuple[str, 
     return tuple(name for _, name in sorted(places))
 
 
-def moved(batch: Batch, device: str) -> Batch:
-    """The batch's tensors on the device."""
+def mapped(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor changed."""
     return Batch(
         bucket=batch.bucket,
-        told=type(batch.told)(*(t.to(device, non_blocking=True) for t in batch.told)),
-        taught=batch.taught.to(device, non_blocking=True),
-        asked=type(batch.asked)(*(t.to(device, non_blocking=True) for t in batch.asked)),
-        other=batch.other.to(device, non_blocking=True),
+        told=Told(*map(change, batch.told)),
+        taught=change(batch.taught),
+        asked=Told(*map(change, batch.asked)),
+        other=change(batch.other),
     )
+
+
+def tensors(batch: Batch) -> tuple[Tensor, ...]:
+    """All tensors of the batch, always in the same order."""
+    return (*batch.told, batch.taught, *batch.asked, batch.other)
+
+
+def moved(batch: Batch, device: str) -> Batch:
+    """The batch's tensors on the device."""
+    return mapped(batch, lambda t: t.to(device, non_blocking=True))
 
 
 def pieces(batch: Batch, count: int) -> list[Batch]:
     """The batch's users in ``count`` groups."""
     size = -(-len(batch.taught) // count)
-    return [
-        Batch(
-            bucket=batch.bucket,
-            told=type(batch.told)(*(t[at : at + size] for t in batch.told)),
-            taught=batch.taught[at : at + size],
-            asked=type(batch.asked)(*(t[at : at + size] for t in batch.asked)),
-            other=batch.other[at : at + size],
-        )
-        for at in range(0, len(batch.taught), size)
-    ]
+
+    def piece(at: int) -> Batch:
+        return mapped(batch, lambda t: t[at : at + size])
+
+    return [piece(at) for at in range(0, len(batch.taught), size)]

@@ -31,20 +31,20 @@ def batch_loss(
         general: [G, P] rows of instructions and the base's own replies, which take the place of a third of ``other``.
     """
     memory = learner.teach(batch.told, batch.taught, bucket)
-    answers, first = _answer_loss(learner, batch, memory)
+    answers, first = _answer_loss(learner, batch, bucket, memory)
     other = batch.other if general is None else _mixed(batch.other, general)
     empty, strange = _departure(learner, base, other, memory)
     loss = answers + guard.weight * (empty + strange)
     return loss, torch.stack([answers, first, empty, strange, memory.square().sum((1, 2, 3)).sqrt().mean()]).detach()
 
 
-def _answer_loss(learner: Learner, batch: Batch, memory: Tensor) -> tuple[Tensor, Tensor]:
+def _answer_loss(learner: Learner, batch: Batch, bucket: Bucket, memory: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted mean CE of the answers' tokens, and that of their first words alone."""
     hidden = learner.read(batch.asked, memory)
-    counted = batch.asked.mask > 0
-    weights = batch.asked.mask[counted]
-    logits = F.linear(hidden[counted], learner.weights.head).float()
-    losses = F.cross_entropy(logits, batch.asked.targets[counted], reduction="none")
+    counted = learner.functions.counted(batch.asked.mask, len(hidden) * bucket.answer_tokens)
+    weights = batch.asked.mask.flatten()[counted]
+    logits = F.linear(hidden.flatten(0, 1).index_select(0, counted), learner.weights.head).float()
+    losses = F.cross_entropy(logits, batch.asked.targets.flatten()[counted], reduction="none")
     first = weights == weights.max()
     return (losses * weights).sum() / weights.sum(), (losses.detach() * first).sum() / first.sum()
 

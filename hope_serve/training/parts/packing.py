@@ -42,6 +42,11 @@ class Bucket:
         """Positions that facts may take."""
         return self.learned_chunks * self.chunk_tokens
 
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens of answers that a user's row may hold, the mean of a batch: a quarter is usual."""
+        return self.ask_tokens // 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:

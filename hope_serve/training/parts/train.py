@@ -6,7 +6,6 @@ It resumes from its state file, saves the part every minute, and ends with a tab
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import time
@@ -23,15 +22,16 @@ from hope_serve.convert.read import read_source
 from hope_serve.convert.source import read_weights
 from hope_serve.model.attention_learn import LayerFunctions
 from hope_serve.model.parts import MemoryPart, load_part, save_part, with_start
-from hope_serve.training.parts.batches import Batch, StreamConfig, bucket_order, loader, moved, pieces
+from hope_serve.training.parts.batches import Batch, StreamConfig, bucket_order, loader, moved
 from hope_serve.training.parts.buckets import BUCKETS, CHUNK_TOKENS, TIMES, shrunk
 from hope_serve.training.parts.evaluate import Evaluation, Sizes
 from hope_serve.training.parts.general import general_rows
-from hope_serve.training.parts.loss import Guard, batch_loss
+from hope_serve.training.parts.gradients import Gradients
+from hope_serve.training.parts.loss import Guard
 from hope_serve.training.parts.memory import Learner
 from hope_serve.training.parts.options import parse
 from hope_serve.training.parts.packing import Bucket
-from hope_serve.training.parts.progress import LOSSES, Progress
+from hope_serve.training.parts.progress import Progress
 from hope_serve.training.parts.setup import compiled, make_optimizer, new_part, on_device
 from hope_serve.training.parts.speech import Speech
 
@@ -52,8 +52,6 @@ class Trainer:
         self.part = {n: t.to(self.device).requires_grad_() for n, t in self._first_part().items()}
         self.optimizer = make_optimizer(self.part, scale=options.rate)
         self.step, self.seconds = 0, 0.0
-        self.functions = compiled() if options.compile else LayerFunctions()
-        self._pieces = {bucket.name: 1 for bucket in BUCKETS}
         self._resume()
 
     def train(self) -> None:
@@ -62,8 +60,9 @@ class Trainer:
         if self.progress >= 1:
             return
         buckets = {bucket.name: bucket for bucket in shrunk(BUCKETS, options.users_divisor)}
-        plain = dataclasses.replace(self.learner(start=False), functions=LayerFunctions())
+        plain = self.learner(LayerFunctions(), start=False)
         general = general_rows(plain, self.speech, rows=options.general_rows, tokens=192)
+        gradients = self._gradients(general)
         stream = self._stream(tuple(buckets.values()))
         start, saved = time.monotonic() - self.seconds, time.monotonic()
         meter = Progress(options.out.parent, self.shape, self.device)
@@ -71,7 +70,7 @@ class Trainer:
             for _ in range(options.batches_a_step):
                 batch = moved(next(stream), self.device)
                 bucket = buckets[batch.bucket]
-                meter.add(self._learn(batch, bucket, general) / options.batches_a_step, bucket)
+                meter.add(gradients.add(batch, bucket) / options.batches_a_step, bucket)
             norm = self._apply()
             self.seconds = time.monotonic() - start
             if meter.end_step() == options.log_every:
@@ -86,16 +85,16 @@ class Trainer:
         """How much of the run is done, 0 to 1."""
         return float(max(self.seconds / self.options.seconds, self.step / self.options.steps))
 
-    def learner(self, *, start: bool = True) -> Learner:
+    def learner(self, functions: LayerFunctions, *, start: bool = True) -> Learner:
         """The base with the part as it stands, or the base alone."""
         weights = with_start(self.base, self.part) if start else self.base
-        return Learner(shape=self.shape, weights=weights, part=self.part, functions=self.functions)
+        return Learner(shape=self.shape, weights=weights, part=self.part, functions=functions)
 
     def evaluate(self) -> dict[str, float]:
         """What held-out people get; printed and returned."""
         with torch.no_grad():
-            learner = dataclasses.replace(self.learner(), functions=LayerFunctions())
-            plain = Learner(shape=self.shape, weights=self.base, part=self.part, functions=LayerFunctions())
+            learner = self.learner(LayerFunctions())
+            plain = self.learner(LayerFunctions(), start=False)
             sizes = Sizes.scaled(self.options.evaluate_scale)
             table = {}
             for name, value in Evaluation(learner, plain, self.speech, self.options.text, sizes=sizes).run():
@@ -145,30 +144,18 @@ class Trainer:
         self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
         print(f"resumed at step {self.step}, {self.seconds:.0f} s", flush=True)
 
-    def _learn(self, batch: Batch, bucket: Bucket, general: Tensor | None) -> Tensor:
-        """Add the batch's gradient; a batch that the device cannot hold is taken in halves from then on."""
-        try:
-            total = torch.zeros(len(LOSSES), device=self.device)
-            for piece in pieces(batch, self._pieces[bucket.name]):
-                loss, parts = batch_loss(
-                    self.learner(), self.base, piece, bucket, general, Guard(weight=self.options.guard)
-                )
-                share = len(piece.taught) / len(batch.taught)
-                (loss * share / self.options.batches_a_step).backward()
-                total += parts * share
-            return total
-        except torch.OutOfMemoryError:
-            if self._pieces[bucket.name] >= len(batch.taught):
-                raise
-            self._pieces[bucket.name] *= 2
-            print(f"bucket {bucket.name} does not fit; from here on in {self._pieces[bucket.name]} pieces", flush=True)
-        except RuntimeError as error:
-            if self.functions == LayerFunctions():
-                raise
-            self.functions = LayerFunctions()
-            print(f"fused operations failed ({str(error)[:500]}); going on without them", flush=True)
-        torch.cuda.empty_cache()
-        return self._learn(batch, bucket, general)
+    def _gradients(self, general: Tensor | None) -> Gradients:
+        options = self.options
+        return Gradients(
+            self.learner,
+            self.base,
+            general,
+            Guard(weight=options.guard),
+            share=1 / options.batches_a_step,
+            functions=compiled() if options.compile else LayerFunctions(),
+            graphed=options.graphs and self.device == "cuda",
+            learned=self.part.values(),
+        )
 
     def _stream(self, buckets: tuple[Bucket, ...]) -> Iterator[Batch]:
         options = self.options
@@ -189,7 +176,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(list(self.part.values()), 1.0)
         if torch.isfinite(norm):
             self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=False)
         self.step += 1
         return float(norm)
 
