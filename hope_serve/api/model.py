@@ -18,6 +18,7 @@ class ModelInfo:
     num_parameters: int
     max_prompt_tokens: int
     max_adapt_tokens: int
+    max_stream_tokens: int
     level_chunk_sizes: tuple[int, ...]
     memory_bytes: int
     dtype: str

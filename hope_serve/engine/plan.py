@@ -37,6 +37,7 @@ def model_info(checkpoint: Checkpoint, config: EngineConfig, precision: Precisio
         num_parameters=sum(p.numel() for p in checkpoint.model.parameters()),
         max_prompt_tokens=config.max_prompt_tokens,
         max_adapt_tokens=config.max_adapt_tokens,
+        max_stream_tokens=config.max_stream_tokens,
         level_chunk_sizes=tuple(model.levels[i].chunk_size for i in model.online_levels),
         memory_bytes=memory_bytes(model),
         dtype=str(precision.compute).removeprefix("torch."),

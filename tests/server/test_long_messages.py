@@ -62,6 +62,18 @@ async def long_server(open_server):
         yield server
 
 
+async def test_long_parts_of_a_history_hold_nobody_up(long_server):
+    """Parts are read, counted and digested one by one, while others are served."""
+    start = adaptation_pb2.AdaptStart(user_id="ann", request_id="r")
+    part = adaptation_pb2.AdaptStreamRequest(part=adaptation_pb2.AdaptPart(text=noise(1_000_000)))
+    messages = [adaptation_pb2.AdaptStreamRequest(start=start), part, part, part]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{long_server.port}") as channel:
+        send = channel.stream_unary("/hope.v1.AdaptationService/AdaptStream")
+        sent = [message.SerializeToString() for message in messages]
+        pauses = [await _longest_pause(asyncio.create_task(_ended(send(iter(sent), timeout=4)))) for _ in range(2)]
+    assert min(pauses) < PAUSE
+
+
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_long_message_holds_nobody_up(long_server, name):
     """The best of two goes: somebody else may hold up one of them."""

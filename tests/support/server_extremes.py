@@ -22,7 +22,12 @@ LEAST = 5e-324
 FAR = 2**62
 
 
-NAMED = ("AdaptationService/Adapt", "MemoryService/RollbackMemory", "MemoryService/ForkMemory")
+NAMED = (
+    "AdaptationService/Adapt",
+    "AdaptationService/AdaptStream",
+    "MemoryService/RollbackMemory",
+    "MemoryService/ForkMemory",
+)
 """Methods that want a request id, which must be new."""
 
 
@@ -43,7 +48,7 @@ class Kind:
         for i, changes in enumerate([(), *((one,) for one in single), *pairs[: self.most]]):
             message = self._changed(changes)
             if self.method in NAMED:
-                message.request_id = f"{type(message).__name__} {i}"  # type: ignore[attr-defined]
+                message.request_id = f"{self.method} {i}"  # type: ignore[attr-defined]
             yield f"{self.method} {dict(changes)}"[:200], message
 
     def _changed(self, changes: tuple[tuple[str, Any], ...]) -> Pb:
@@ -94,7 +99,7 @@ ADAPT = {
 
 
 def kinds() -> list[Kind]:
-    """Every method of the contract but those that take streams: the numbers of AdaptStream are those of Adapt."""
+    """Every method of the contract but ImportMemory, which takes bytes; AdaptStream as the lesson of its one part."""
     short = inference_pb2.SamplingParams(max_tokens=2, ignore_eos=True, seed=1)
     ids = {"ids": [20, 30, 40]}
     generate = inference_pb2.GenerateRequest(token_ids=ids, sampling=short, user_id=USER)
@@ -124,6 +129,7 @@ def kinds() -> list[Kind]:
         ),
         Kind("InferenceService/GetModel", inference_pb2.GetModelRequest()),
         Kind("AdaptationService/Adapt", lesson, ADAPT, most=80),
+        Kind("AdaptationService/AdaptStream", lesson, ADAPT, most=40),
         Kind("MemoryService/GetMemory", memory_pb2.GetMemoryRequest(user_id=USER), {"version": [1, FAR]}),
         Kind("MemoryService/ListMemories", memory_pb2.ListMemoriesRequest(), {"page_size": [1, 1000]}),
         Kind("MemoryService/ListVersions", memory_pb2.ListVersionsRequest(user_id=USER)),
@@ -147,3 +153,11 @@ def kinds() -> list[Kind]:
         Kind("MemoryService/DeleteSession", memory_pb2.DeleteSessionRequest(user_id=USER, session_id="s")),
         Kind("MemoryService/DeleteMemory", memory_pb2.DeleteMemoryRequest(user_id="twin")),
     ]
+
+
+def history(lesson: adaptation_pb2.AdaptRequest) -> Iterator[adaptation_pb2.AdaptStreamRequest]:
+    """The same lesson as a history of one part."""
+    tree = json_format.MessageToDict(lesson, preserving_proto_field_name=True)
+    part = {"token_ids": tree.pop("token_ids")}
+    for event in ({"start": tree}, {"part": part}, {"end": {"num_parts": 1}}):
+        yield json_format.ParseDict(event, adaptation_pb2.AdaptStreamRequest())

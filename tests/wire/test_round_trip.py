@@ -215,8 +215,8 @@ def test_receipts(receipt):
 def test_the_model():
     info = ModelInfo(
         name="n", fingerprint="f", vocab_size=1, hidden_size=2, num_layers=3, num_heads=4, num_parameters=5,
-        max_prompt_tokens=6, max_adapt_tokens=7, level_chunk_sizes=(8, 9), memory_bytes=10, dtype="d", device="cpu",
-        deterministic=True,
+        max_prompt_tokens=6, max_adapt_tokens=7, max_stream_tokens=11, level_chunk_sizes=(8, 9), memory_bytes=10,
+        dtype="d", device="cpu", deterministic=True,
     )  # fmt: skip
     assert score.read_model(score.write_model(info)) == info
 
