@@ -7,17 +7,26 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from hope_serve.engine.meter import Meter
 from hope_serve.engine.scheduler import Scheduler
 from hope_serve.engine.sequence import Sequence
-from hope_serve.engine.stepper import Device, Stepper, tell
+from hope_serve.engine.stepper import tell
 from hope_serve.errors import Unavailable
 from hope_serve.metrics import Metrics
 
 IDLE_SECONDS = 0.5
 
 log = logging.getLogger(__name__)
+
+
+class Steps(Protocol):
+    """What takes the scheduler's sequences forward."""
+
+    def step(self) -> None:
+        """Compute what is next for everybody, if anything is."""
+        ...
 
 
 class EngineLoop:
@@ -30,7 +39,7 @@ class EngineLoop:
         make: makes what lives on the device, on the loop's thread.
     """
 
-    def __init__(self, scheduler: Scheduler, make: Callable[[], Device], metrics: Metrics) -> None:
+    def __init__(self, scheduler: Scheduler, make: Callable[[Scheduler, Meter], Steps], metrics: Metrics) -> None:
         self._scheduler, self._make = scheduler, make
         self._meter = Meter(metrics, scheduler)
         self._inbox: queue.SimpleQueue[Sequence | None] = queue.SimpleQueue()
@@ -85,13 +94,11 @@ class EngineLoop:
 
     def _main(self) -> None:
         try:
-            device = self._make()
-            self._meter.watch(device.pools.table)
-            stepper = Stepper(self._scheduler, device, self._meter)
+            steps = self._make(self._scheduler, self._meter)
             self._ready.set()
             while not self._stopping:
                 self._receive()
-                stepper.step()
+                steps.step()
                 self._last_step = time.monotonic()
         except BaseException as error:
             self.failure = error

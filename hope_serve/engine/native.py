@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
-from collections.abc import AsyncGenerator, Coroutine, Iterable
-from dataclasses import replace
-from typing import Any
 
-from torch import Tensor
-
-from hope_serve.api import ModelInfo, ScoreResult
-from hope_serve.api.engine import ChoiceEnded, GenerateTask, LearnTask, Purpose, ScoreTask, Taught, TokenDrawn
+from hope_serve.api import ModelInfo
+from hope_serve.api.engine import LearnTask, Purpose, Taught
 from hope_serve.config import EngineConfig
-from hope_serve.engine.draws import row_key
 from hope_serve.engine.lesson import Lesson
-from hope_serve.engine.listeners import ChoiceListener, Event, Pending
+from hope_serve.engine.listeners import Pending
 from hope_serve.engine.loop import EngineLoop
 from hope_serve.engine.memory import Learned
+from hope_serve.engine.meter import Meter
 from hope_serve.engine.plan import DevicePlan, check_fit, model_info
 from hope_serve.engine.pools import Pools
+from hope_serve.engine.reading import SequenceEngine
 from hope_serve.engine.reports import lesson_metrics
 from hope_serve.engine.runner import Runner
 from hope_serve.engine.scheduler import Scheduler
-from hope_serve.engine.sequence import Sequence, Start
-from hope_serve.engine.stepper import Device
+from hope_serve.engine.sequence import Sequence
+from hope_serve.engine.stepper import Device, Stepper
 from hope_serve.engine.teaching import Teaching
 from hope_serve.metrics import Metrics
 from hope_serve.model.checkpoint import Checkpoint
@@ -33,7 +28,7 @@ from hope_serve.model.serving.model import ServedModel
 from hope_serve.model.serving.precision import Precision
 
 
-class NativeEngine:
+class NativeEngine(SequenceEngine):
     """``api.engine.Engine`` on torch: memories are rows of bytes on the host, as the pools lay them out.
 
     Args:
@@ -55,66 +50,8 @@ class NativeEngine:
             adapt_step_seconds=config.adapt_step_ms / 1000,
             align=align,
         )
-        self._ended = asyncio.Event()
-        self._loop = EngineLoop(scheduler, self._make, metrics)
+        super().__init__(EngineLoop(scheduler, self._make, metrics))
         metrics.memory_slots().set(config.max_slots)
-
-    @property
-    def failure(self) -> BaseException | None:
-        """See ``Engine.failure``."""
-        return self._loop.failure
-
-    async def ended(self) -> None:
-        """See ``Engine.ended``."""
-        await self._ended.wait()
-
-    def seconds_since_step(self) -> float:
-        """See ``Engine.seconds_since_step``."""
-        return self._loop.seconds_since_step
-
-    async def start(self) -> None:
-        """See ``Engine.start``."""
-        loop = asyncio.get_running_loop()
-
-        def tell() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._ended.set)
-
-        await asyncio.to_thread(self._loop.start, tell)
-
-    async def close(self) -> None:
-        """See ``Engine.close``."""
-        await asyncio.to_thread(self._loop.stop)
-
-    async def generate(self, task: GenerateTask[Tensor, Tensor]) -> AsyncGenerator[TokenDrawn | ChoiceEnded[Tensor]]:
-        """See ``Engine.generate``."""
-        events: asyncio.Queue[Event] = asyncio.Queue()
-        seed = secrets.randbits(64) if task.sampling.seed is None else task.sampling.seed
-        sequences = [_choice(task, index, seed, events) for index in range(task.sampling.n)]
-        sequences[0].forks = sequences[1:]
-        self._loop.submit(sequences[0])
-        left = len(sequences)
-        try:
-            while left:
-                event = await events.get()
-                if isinstance(event, BaseException):
-                    raise event
-                left -= isinstance(event, ChoiceEnded)
-                yield event
-        finally:
-            if left:
-                for sequence in sequences:
-                    sequence.cancelled = True
-                self._loop.wake()
-
-    async def score(self, task: ScoreTask[Tensor]) -> tuple[ScoreResult, ...]:
-        """See ``Engine.score``. Every continuation begins with the prompt's last token, unread so far."""
-        *opening, last = task.prompt
-        start = Start(memory=task.memory)
-        if opening and len(task.continuations) > 1:
-            read = await self._finished(_scoring(task, opening, start, keeps_state=True))
-            start, opening = replace(start, state=read.final_state, consumed=len(opening)), []
-        return await _together(self._weighed(task, [*opening, last], c, start) for c in task.continuations)
 
     async def learn(self, task: LearnTask[Learned]) -> Taught[Learned]:
         """See ``Engine.learn``."""
@@ -136,77 +73,17 @@ class NativeEngine:
         metrics = await asyncio.to_thread(lesson_metrics, lesson, before, after)
         return Taught(learned=after, metrics=metrics, timings=sequence.timings())
 
-    def _make(self) -> Device:
+    def _make(self, scheduler: Scheduler, meter: Meter) -> Stepper:
         """What lives on the device; on the thread that owns it."""
         config = self._config
         check_fit(DevicePlan.of(self._checkpoint.model, self._precision), config, self._device)
         model = ServedModel(self._checkpoint.model, device=self._device, precision=self._precision)
         pools = Pools(model, config.max_slots, poison=config.poison_slots)
-        return Device(
+        meter.watch(pools.table)
+        device = Device(
             pools=pools,
             runner=Runner(model, pools, deterministic=config.deterministic),
             teaching=Teaching(model, config.max_lessons, alone=config.deterministic),
             looks_ahead=model.device.type == "cuda",
         )
-
-    async def _weighed(
-        self, task: ScoreTask[Tensor], opening: list[int], continuation: tuple[int, ...], start: Start
-    ) -> ScoreResult:
-        tokens = [*opening, *continuation]
-        sequence = await self._finished(
-            _scoring(task, tokens[:-1], start, targets=tokens[1:], score_from=len(opening) - 1)
-        )
-        return ScoreResult(
-            logprob=sum(sequence.token_logprobs),
-            token_logprobs=tuple(sequence.token_logprobs),
-            is_greedy=all(sequence.greedy_hits),
-        )
-
-    async def _finished(self, sequence: Sequence) -> Sequence:
-        assert isinstance(sequence.listener, Pending)
-        return await sequence.listener.finished(sequence, self._loop)
-
-
-def _choice(task: GenerateTask[Tensor, Tensor], index: int, seed: int, events: asyncio.Queue[Event]) -> Sequence:
-    carried = task.carried
-    unfed = [] if carried is None or carried.unfed is None else [carried.unfed]
-    return Sequence(
-        purpose=Purpose.GENERATE,
-        tokens=[*unfed, *task.prompt],
-        listener=ChoiceListener(index, task.ends_text[index] if task.ends_text else None, events),
-        start=Start(
-            memory=task.memory,
-            state=carried.state if carried else None,
-            consumed=carried.consumed if carried else 0,
-        ),
-        sampling=task.sampling,
-        draw_key=row_key(seed, index),
-        end_ids=task.end_ids,
-        priority=task.priority,
-        deadline=task.deadline,
-        keeps_state=task.keeps_state,
-        owner=task.owner,
-    )
-
-
-def _scoring(task: ScoreTask[Tensor], tokens: list[int], start: Start, **options: Any) -> Sequence:
-    return Sequence(
-        purpose=Purpose.SCORE,
-        tokens=tokens,
-        listener=Pending(),
-        start=start,
-        priority=task.priority,
-        deadline=task.deadline,
-        owner=task.owner,
-        **options,
-    )
-
-
-async def _together(calls: Iterable[Coroutine[Any, Any, ScoreResult]]) -> tuple[ScoreResult, ...]:
-    """All of them; when one is refused, the others are given up."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return tuple(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
+        return Stepper(scheduler, device, meter)
