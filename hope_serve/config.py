@@ -97,6 +97,7 @@ class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_streams: Annotated[int, Range(1, 65_536)] = 64
     max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**27
     session_ttl_seconds: Annotated[float, Range(1.0, 3.2e7)] = 86_400.0
+    stuck_seconds: Annotated[float, Range(0.1, 86_400.0)] = 300.0
 
 
 class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

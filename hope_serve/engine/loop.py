@@ -29,11 +29,15 @@ class Steps(Protocol):
         ...
 
 
+class Stuck(Exception):
+    """The engine's thread does not come round."""
+
+
 class EngineLoop:
     """Other threads only submit and cancel; answers come through ``Sequence.listener``.
 
-    The loop ends when it is told to, or when the device is lost or the loop is at fault; then everybody is refused,
-    and ``failure`` says why.
+    The loop ends when it is told to, when the device is lost or the loop is at fault, or when it is given up because
+    it does not come round; then everybody is refused, and ``failure`` says why.
 
     Args:
         make: makes what lives on the device, on the loop's thread.
@@ -81,11 +85,18 @@ class EngineLoop:
         self._inbox.put(None)
 
     def stop(self) -> None:
-        """End the thread after its current step."""
+        """End the thread after its current step; one that was given up is not waited for."""
         self._stopping = True
         self.wake()
-        if self._thread.ident:
+        if self._thread.ident and not isinstance(self.failure, Stuck):
             self._thread.join()
+
+    def give_up(self) -> None:
+        """Take the thread for lost, in a step that does not end. What it still does reaches nobody."""
+        self._stopping = True
+        self.failure = Stuck(f"the engine has been in one step for {self.seconds_since_step:.0f} s")
+        log.critical("%s; it is taken for lost", self.failure)
+        self._refuse_everybody()
 
     @property
     def seconds_since_step(self) -> float:
@@ -95,13 +106,14 @@ class EngineLoop:
     def _main(self) -> None:
         try:
             steps = self._make(self._scheduler, self._meter)
+            self._last_step = time.monotonic()
             self._ready.set()
             while not self._stopping:
                 self._receive()
                 steps.step()
                 self._last_step = time.monotonic()
         except BaseException as error:
-            self.failure = error
+            self.failure = self.failure or error
             log.critical("the engine's thread ended", exc_info=error)
         finally:
             self._ready.set()

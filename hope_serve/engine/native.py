@@ -50,7 +50,7 @@ class NativeEngine(SequenceEngine):
             adapt_step_seconds=config.adapt_step_ms / 1000,
             align=align,
         )
-        super().__init__(EngineLoop(scheduler, self._make, metrics))
+        super().__init__(EngineLoop(scheduler, self._make, metrics), stuck_seconds=config.stuck_seconds)
         metrics.memory_slots().set(config.max_slots)
 
     async def learn(self, task: LearnTask[Learned]) -> Taught[Learned]:
@@ -83,7 +83,7 @@ class NativeEngine(SequenceEngine):
         device = Device(
             pools=pools,
             runner=Runner(model, pools, deterministic=config.deterministic),
-            teaching=Teaching(model, config.max_lessons, alone=config.deterministic),
+            teaching=Teaching(model, config.max_lessons, alone=config.deterministic, poison=config.poison_slots),
             looks_ahead=model.device.type == "cuda",
         )
         return Stepper(scheduler, device, meter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from hope_kernels.sample.rows import SamplingRows
 from torch import Tensor
 
 from hope_serve.api import MAX_LOGIT_BIAS, MAX_STOPS, SamplingParams
+from hope_serve.engine.ownership import Ownership
 from hope_serve.engine.sequence import Sequence
 from hope_serve.engine.slots import SlotTable
 from hope_serve.model.serving.model import ServedModel
@@ -26,7 +26,7 @@ class Pools:
     """
 
     def __init__(self, model: ServedModel, num_slots: int, *, poison: bool = False) -> None:
-        self._thread = threading.get_ident()
+        self._owner = Ownership()
         self._device, self._poison = model.device, poison
         on_device = model.device.type == "cuda"
         self._copies = torch.cuda.Stream() if on_device else None  # type: ignore[no-untyped-call]
@@ -48,10 +48,11 @@ class Pools:
 
     def owned(self) -> None:
         """The device has one owner."""
-        assert threading.get_ident() == self._thread, "a thread that does not own the device touched its pools"
+        self._owner.check()
 
     def take(self, sequence: Sequence) -> None:
         """Give a starting sequence and its forks their slots, and begin to fill them."""
+        self.owned()
         with self._arriving(sequence):
             for holder in (sequence, *sequence.forks):
                 holder.slot, held = self.table.take(holder, sequence.start.memory)
@@ -99,6 +100,7 @@ class Pools:
 
     def ready_to_draw(self, sequence: Sequence) -> None:
         """Set the rules by which a slot's tokens are drawn."""
+        self.owned()
         rows, slot, sampling = self.sampling, sequence.slot, sequence.sampling
         set_row(rows, slot, sampling, key=sequence.draw_key, end_ids=sequence.end_ids)
         rows.position[slot] = len(sequence.drawn)
@@ -124,6 +126,7 @@ class Pools:
 
     def release(self, holder: Sequence) -> None:
         """Take a slot back."""
+        self.owned()
         if not holder.slot:
             return
         if self._poison:

@@ -17,17 +17,23 @@ from hope_serve.engine.listeners import ChoiceListener, Event, Pending
 from hope_serve.engine.loop import EngineLoop
 from hope_serve.engine.sequence import Sequence, Start
 
+STUCK_SECONDS = 300.0
+WATCH_SECONDS = 0.5
+"""Between two looks whether the thread came round."""
+
 
 class SequenceEngine:
     """The part of ``api.engine.Engine`` that reads: whatever computes the loop's steps.
 
     Args:
         loop: started and stopped with this.
+        stuck_seconds: a loop that is in one step for so long is given up.
     """
 
-    def __init__(self, loop: EngineLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: EngineLoop, *, stuck_seconds: float = STUCK_SECONDS) -> None:
+        self._loop, self._stuck_seconds = loop, stuck_seconds
         self._ended = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def failure(self) -> BaseException | None:
@@ -51,9 +57,12 @@ class SequenceEngine:
                 loop.call_soon_threadsafe(self._ended.set)
 
         await asyncio.to_thread(self._loop.start, tell)
+        self._watch = loop.create_task(self._give_up_when_stuck(), name="engine-watch")
 
     async def close(self) -> None:
         """See ``Engine.close``."""
+        if self._watch:
+            self._watch.cancel()
         await asyncio.to_thread(self._loop.stop)
 
     async def generate(self, task: GenerateTask[Tensor, Tensor]) -> AsyncGenerator[TokenDrawn | ChoiceEnded[Tensor]]:
@@ -85,6 +94,13 @@ class SequenceEngine:
             read = await self._finished(_scoring(task, opening, start, keeps_state=True))
             start, opening = replace(start, state=read.final_state, consumed=len(opening)), []
         return await _together(self._weighed(task, [*opening, last], c, start) for c in task.continuations)
+
+    async def _give_up_when_stuck(self) -> None:
+        while True:
+            await asyncio.sleep(min(WATCH_SECONDS, self._stuck_seconds))
+            if self._loop.seconds_since_step > self._stuck_seconds:
+                self._loop.give_up()
+                return
 
     async def _weighed(
         self, task: ScoreTask[Tensor], opening: list[int], continuation: tuple[int, ...], start: Start

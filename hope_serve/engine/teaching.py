@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hope_serve.engine.lesson import Lesson
+from hope_serve.engine.ownership import Ownership
 from hope_serve.engine.segments import Rows, SegmentGradients, Segments
 from hope_serve.engine.updating import update_level
 from hope_serve.errors import FailedPrecondition, HopeError
@@ -29,12 +30,15 @@ Refused = list[tuple[Lesson, HopeError]]
 class Teaching:
     """A pool of ``max_lessons`` lessons: each has Titans' state, everything its memory is made of, and what that reads.
 
+    Only the thread that made it touches it.
+
     The numbers of a lesson depend on nobody who learns beside it but for the order in which products are summed; with
     ``alone`` not even for that.
     """
 
-    def __init__(self, model: ServedModel, max_lessons: int, *, alone: bool) -> None:
-        self._model, self._alone = model, alone
+    def __init__(self, model: ServedModel, max_lessons: int, *, alone: bool, poison: bool = False) -> None:
+        self._owner = Ownership()
+        self._model, self._alone, self._poison = model, alone, poison
         device = str(model.device)
         self.layout = SlabLayout({n: Part(s, torch.float32) for n, s in cms_shapes(model.config).items()})
         self._learned = Slab(self.layout, max_lessons, device=device)
@@ -49,13 +53,18 @@ class Teaching:
 
     def begin(self, lesson: Lesson) -> None:
         """Give a lesson its slot."""
+        self._owner.check()
         lesson.slot = self._free.pop()
         self._learned.load(lesson.slot, lesson.before)
         self._state.clear(lesson.slot)
 
     def end(self, lesson: Lesson) -> None:
         """Take the slot back."""
+        self._owner.check()
         if lesson.slot:
+            if self._poison:
+                for slab in (self._learned, self._state, self._reads):
+                    slab.poison(lesson.slot)
             self._free.append(lesson.slot)
             lesson.slot = 0
 
@@ -65,6 +74,7 @@ class Teaching:
         Returns:
             Lessons whose update is not finite or cannot be kept, and why; their memories stand as before.
         """
+        self._owner.check()
         refused: Refused = []
         groups = [[lesson] for lesson in lessons] if self._alone else [list(lessons)]
         for group in groups:

@@ -1,8 +1,8 @@
 """grpc.health.v1: "" is alive (the engine came round lately), a service's name is ready (it takes new calls).
 
 An engine that has failed is not alive from the next pulse on, and its process ends by itself (see ``serve``). One that
-does not come round may only be slow: it is not alive after ``liveness_seconds``, and whoever probes decides what
-follows; the process goes on, and is alive again when the step ends.
+does not come round may only be slow: it is not alive after ``server.liveness_seconds``, and whoever probes decides what
+follows; it is alive again when the step ends. After ``engine.stuck_seconds`` it is given up, which is a failure.
 """
 
 from __future__ import annotations

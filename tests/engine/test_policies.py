@@ -228,6 +228,17 @@ def test_the_slot_that_has_been_free_longest_goes_first():
     assert table.take("c", "c") == (slots["b"], False)
 
 
+def test_a_slot_is_given_back_by_nobody_but_who_took_it():
+    table = SlotTable(2)
+    slot, _ = table.take("a", None)
+    for stranger, given in (("b", slot), ("a", 3 - slot)):
+        with pytest.raises(AssertionError, match="given back by whoever took it"):
+            table.release(given, stranger)
+    table.release(slot, "a")
+    with pytest.raises(AssertionError, match="given back"):
+        table.release(slot, "a")
+
+
 def test_no_memory_is_a_memory_of_its_own():
     table, ann = SlotTable(1), object()
     slot, _ = table.take("a", ann)

@@ -25,6 +25,7 @@ from hope_serve.tokenizer import Tokenizer
 
 AT_ONCE = ChannelOptions(retries=False, timeout_seconds=60)
 ENDLESS = SamplingParams(max_tokens=2**20, ignore_eos=True)
+STUCK_SECONDS = 3.0
 GREEDY = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
 
 
@@ -32,7 +33,7 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=6, ignore_eos=True)
 def process(checkpoint_folder, tmp_path):
     """A server process and its address."""
     options = {"listen": "127.0.0.1:0", "metrics-listen": "127.0.0.1:0", "memory": f"sqlite://{tmp_path}/memory.db"}
-    options |= {"checkpoint": str(checkpoint_folder), "device": "cpu"}
+    options |= {"checkpoint": str(checkpoint_folder), "device": "cpu", "set": f"engine.stuck_seconds={STUCK_SECONDS}"}
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
     file = Path(server_failing_engine.__file__)
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -70,6 +71,25 @@ async def test_a_server_whose_engine_failed_ends_its_calls_its_health_and_itself
         assert await asyncio.to_thread(server.wait, 10) == FAILURE_EXIT_CODE
         assert time.monotonic() - began < 2.5  # the last second is another's: a busy machine's
     assert "the engine's thread ended" in (tmp_path / "log").read_text()
+
+
+async def test_a_server_whose_engine_hangs_ends_them_as_soon_as_it_is_taken_for_stuck(process, tmp_path):
+    server, target = process
+    async with AsyncHopeClient(target, AT_ONCE) as client, AsyncHopeClient(target, AT_ONCE) as probe:
+        streams = [client.stream("tea", sampling=ENDLESS) for _ in range(3)]
+        for stream in streams:
+            await anext(stream)
+        server.send_signal(signal.SIGUSR2)
+        began = time.monotonic()
+        for stream in streams:
+            with pytest.raises(Unavailable):
+                _ = [event async for event in stream]
+        assert time.monotonic() - began > STUCK_SECONDS - 1  # a slow step is waited for
+        assert time.monotonic() - began < STUCK_SECONDS + 1
+        await until(lambda: _dead(probe), 5)
+        assert time.monotonic() - began < STUCK_SECONDS + 2
+        assert await asyncio.to_thread(server.wait, 10) == FAILURE_EXIT_CODE
+    assert "it is taken for lost" in (tmp_path / "log").read_text()
 
 
 async def _dead(client) -> bool:

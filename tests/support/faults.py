@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from contextlib import contextmanager
 
 import torch
 
+from hope_serve.engine.stepper import Stepper
 from hope_serve.model.serving.titans import ServedTitans
 
 CURSED = 77
@@ -39,3 +41,13 @@ def end_engine_thread() -> None:
     ids = [thread.ident for thread in threading.enumerate() if thread.name == "hope-engine"]
     assert len(ids) == 1, ids
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ids[0]), ctypes.py_object(SystemExit))
+
+
+def stick_engine_thread() -> None:
+    """Let every engine's next step never end, as when a device hangs."""
+
+    def never_ends(_):
+        while True:
+            time.sleep(3600)
+
+    Stepper.step = never_ends
