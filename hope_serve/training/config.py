@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -32,6 +32,7 @@ class ScheduleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     ``text_share``: leading part of the run on plain text alone, before the first episode.
     ``*_from``: the part of the run after which such material joins, as a share of it.
+    ``save_seconds``: how often to save what a later call goes on from, and a checkpoint as it stands.
     """
 
     seconds: Annotated[float, Range(0.0, 1e9)]
@@ -47,17 +48,24 @@ class ScheduleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     unknown_from: Share = 0.4
     log_every: Steps = 50
     evaluate_every: Steps = 500
+    save_seconds: Annotated[float, Range(1.0, 1e9)] = 1e9
     evaluate_episodes: Annotated[int, Range(2, 4096)] = 64
 
 
 class BatchConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sizes of one step. An episode plan's batch is ``episode_tokens`` over the tokens it teaches."""
+    """Sizes of one step. An episode plan's batch is ``episode_tokens`` over the tokens it teaches.
+
+    ``reading``: the share of text rows whose context must be read (``reading.Reading``), from the first step on.
+    ``free``: the share of episodes told and asked in the words of ``lessons``.
+    """
 
     text_rows: Size = 24
     text_tokens: Size = 512
     text_only_rows: Size = 64
     episode_tokens: Size = 16384
     max_episodes: Size = 96
+    reading: Share = 0.0
+    free: Share = 0.0
 
 
 class LossConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,7 +82,10 @@ class LossConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class TrainConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run."""
+    """One run.
+
+    ``read_dtype``: of the matrix products that read text and ask questions; what teaches a memory stays in 32 bit.
+    """
 
     output: Path
     model: HopeConfig
@@ -86,6 +97,7 @@ class TrainConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     device: str = "auto"
     start_from: Path | None = None
     cuda_graphs: bool = True
+    read_dtype: Literal["float32", "bfloat16"] = "float32"
 
     @classmethod
     def load(cls, path: Path) -> TrainConfig:

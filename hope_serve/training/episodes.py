@@ -14,74 +14,19 @@ from torch import Tensor
 
 from hope_serve.api import Message
 from hope_serve.tokenizer import Tokenizer
+from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER, Adapt, Question
+from hope_serve.training.lessons.people import People
 from hope_serve.training.personas import Fact, PersonaFactory
+from hope_serve.training.plans import Plan, Stage
 
 T = TypeVar("T")
 
 QUESTION_TOKENS = 40
 MAX_TRIES = 1000
-UNKNOWN_ANSWER = "I do not know that yet."
-# The words around a value are easy; the value, and that there is one, is what has to be remembered.
-VALUE_WEIGHT, PHRASE_WEIGHT = 1.0, 0.3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One adaptation: ``facts`` facts (0: unrelated text) over segments (tokens, does a chunk end here?)."""
-
-    facts: int
-    segments: tuple[tuple[int, bool], ...]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all segments."""
-        return sum(tokens for tokens, _ in self.segments)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The stages of an episode; with ``corrects``, half of the last stages with facts correct an older one."""
-
-    name: str
-    stages: tuple[Stage, ...]
-    share: float
-    corrects: bool = False
-    needs_noise: bool = False
-
-    @property
-    def num_facts(self) -> int:
-        """Facts in all stages."""
-        return sum(stage.facts for stage in self.stages)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens taught in all stages."""
-        return sum(stage.tokens for stage in self.stages)
-
-
-def _facts(count: int, *segments: tuple[int, bool]) -> Stage:
-    return Stage(facts=count, segments=segments)
-
-
-_EIGHT = _facts(8, (176, False))
-_FOUR = _facts(4, (96, False))
-_NOISE = Stage(facts=0, segments=((128, True), (128, False)))
-_MUCH_NOISE = Stage(facts=0, segments=((128, True), (256, True), (128, False)))
-
-PLANS = (
-    Plan(name="one", stages=(_EIGHT,), share=0.3),
-    Plan(name="cut", stages=(_facts(8, (96, True), (80, False)),), share=0.15),
-    Plan(name="two", stages=(_FOUR, _FOUR), share=0.2, corrects=True),
-    Plan(name="later", stages=(_FOUR, _NOISE, _FOUR), share=0.15, corrects=True, needs_noise=True),
-    Plan(
-        name="long",
-        stages=(_FOUR, _NOISE, _FOUR, _NOISE, _FOUR, _NOISE),
-        share=0.12,
-        corrects=True,
-        needs_noise=True,
-    ),
-    Plan(name="far", stages=(_FOUR, _MUCH_NOISE, _FOUR, _MUCH_NOISE), share=0.08, corrects=True, needs_noise=True),
-)
+# The words around a value are easy; the value, and that there is one, is what has to be remembered: the first word
+# decides between an answer and not knowing.
+FIRST_WEIGHT, VALUE_WEIGHT, PHRASE_WEIGHT = 2.0, 1.0, 0.3
+WORDS_A_TOKEN = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +34,9 @@ class Episodes:
     """B episodes of one plan, as tensors.
 
     stages: one [B, T + 1] a stage; masks: one [B, T] a stage, 1 where a target is real;
-    questions: [B, Q + 1, QUESTION_TOKENS], the last about something never told;
-    answer_weight: [B, Q + 1, QUESTION_TOKENS - 1], over targets; value_mask: the same, 1 on value tokens;
-    age: [B, Q + 1], the stage that told it last, -1 for the unknown; corrected: [B, Q + 1].
+    questions: [B, Q, QUESTION_TOKENS], first about what was told, then as many about what never was;
+    answer_weight: [B, Q, QUESTION_TOKENS - 1], over targets; value_mask: the same, 1 on value tokens;
+    age: [B, Q], the stage that told it last, -1 for the unknown; corrected: [B, Q].
     """
 
     stages: list[Tensor]
@@ -120,15 +65,22 @@ class EpisodeBuilder:
 
     Args:
         noise: gives the ids of unrelated text of a given length.
+        free: who tells in their own words; needed for the plans that ask for it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, people: PersonaFactory, noise: Callable[[int], list[int]]) -> None:
-        self._tokenizer, self._people, self._noise = tokenizer, people, noise
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        people: PersonaFactory,
+        noise: Callable[[int], list[int]],
+        free: People | None = None,
+    ) -> None:
+        self._tokenizer, self._people, self._noise, self._free = tokenizer, people, noise, free
         self._draw = people.draw
 
     def build(self, plan: Plan, batch: int) -> Episodes:
         """``batch`` episodes of ``plan``."""
-        rows = [self._episode(plan) for _ in range(batch)]
+        rows = [self._free_episode(plan) if plan.free else self._episode(plan) for _ in range(batch)]
         stages, masks = [], []
         for i, stage in enumerate(plan.stages):
             tokens = [row.texts[i] for row in rows]
@@ -166,7 +118,7 @@ class EpisodeBuilder:
             correction = ""
             last = max(i for i, stage in enumerate(plan.stages) if stage.facts)
             for i, stage in enumerate(plan.stages):
-                facts = self._people.facts(stage.facts, avoid=frozenset(told)) if stage.facts else []
+                facts = self._people.facts(self._count(plan, stage), avoid=frozenset(told)) if stage.facts else []
                 if i == last and plan.corrects and self._draw.random() < 0.5:
                     old = self._draw.choice([fact for fact, _ in told.values()])
                     facts[self._draw.randrange(len(facts))] = self._people.corrected(old)
@@ -181,6 +133,40 @@ class EpisodeBuilder:
             f"{self._tokenizer.vocab_size}; train a tokenizer with more tokens, on text like this"
         )
 
+    def _count(self, plan: Plan, stage: Stage) -> int:
+        return self._draw.randint(1, stage.facts) if plan.varies else stage.facts
+
+    def _free_episode(self, plan: Plan) -> _Row:
+        """One Adapt in somebody's own words, and its questions, as many as the plan has room for."""
+        if self._free is None:
+            raise ValueError(f"plan {plan.name!r} needs people who tell in their own words; give EpisodeBuilder 'free'")
+        stage = plan.stages[0]
+        for _ in range(MAX_TRIES):
+            words = int(stage.tokens * WORDS_A_TOKEN)
+            lesson = self._free.episode(self._count(plan, stage), max_words=words, max_adapts=1)
+            adapt = lesson.adapts[0]
+            row = _Row(texts=[self._adapted(adapt)], questions=[], weights=[], values=[], ages=[], corrected=[])
+            told = [q for q in lesson.questions if q.kind != "untold" and self._fits(q)]
+            untold = [q for q in lesson.questions if q.kind == "untold" and self._fits(q)]
+            if len(row.texts[0]) <= stage.tokens + 1 and told and untold:
+                for question in (told * plan.num_facts)[: plan.num_facts]:
+                    self._ask_one(row, _as_fact(question), question.answer, 0, question.kind == "corrected")
+                for question in (untold * plan.num_facts)[: plan.num_facts]:
+                    self._ask_one(row, _as_fact(question), question.answer, -1, corrected=False)
+                return row
+        raise ValueError(f"in {MAX_TRIES} tries no lesson fitted the tokens of plan {plan.name!r}")
+
+    def _adapted(self, adapt: Adapt) -> list[int]:
+        turns = [Message(role=role, text=text) for role, text in adapt.turns]
+        if turns:
+            return self._tokenizer.encode_chat(turns, reply=False)
+        return [*self._tokenizer.encode_document(adapt.text), self._tokenizer.end]
+
+    def _fits(self, question: Question) -> bool:
+        """Whether question and answer fit, with the marks of two turns."""
+        words = self._tokenizer.encode_batch([question.prompt, question.answer])
+        return sum(map(len, words)) + 5 <= QUESTION_TOKENS
+
     def _taught(self, facts: list[Fact]) -> list[int]:
         text = self._people.monologue(facts)
         if self._draw.random() < 0.5:
@@ -194,12 +180,13 @@ class EpisodeBuilder:
 
     def _ask(self, row: _Row, told: dict[str, tuple[Fact, int]], correction: str, slots: int) -> None:
         facts = list(told.values())
-        # A corrected fact takes the place of two: asking it again keeps the shape.
-        facts += [facts[-1]] * (slots - len(facts))
-        for fact, age in facts:
+        # Where there are fewer facts than questions, they are asked again in other words: that keeps the shape.
+        again = [facts[i % len(facts)] for i in range(slots - len(facts))]
+        for fact, age in [*facts, *((self._people.reworded(fact), age) for fact, age in again)]:
             self._ask_one(row, fact, fact.answer, age, fact.key == correction)
-        unknown = self._people.unknown([fact for fact, _ in facts])
-        self._ask_one(row, unknown, UNKNOWN_ANSWER, -1, corrected=False)
+        known = [fact for fact, _ in facts]
+        for _ in range(slots):
+            self._ask_one(row, self._people.unknown(known), UNKNOWN_ANSWER, -1, corrected=False)
 
     def _ask_one(self, row: _Row, fact: Fact, answer: str, age: int, corrected: bool) -> None:
         prompt = self._tokenizer.encode_chat([Message(role="user", text=fact.question)])
@@ -210,7 +197,7 @@ class EpisodeBuilder:
         start, stop = len(prompt) + len(parts[0]), len(prompt) + len(parts[0]) + len(parts[1])
         weight = [0.0] * len(prompt) + [PHRASE_WEIGHT] * (len(ids) - len(prompt))
         weight[start:stop] = [VALUE_WEIGHT] * (stop - start)
-        weight[len(prompt)] = VALUE_WEIGHT  # whether there is an answer at all
+        weight[len(prompt)] = FIRST_WEIGHT
         values = [0.0] * start + [1.0] * (stop - start) + [0.0] * (len(ids) - stop)
         row.questions.append(_padded(ids, QUESTION_TOKENS, self._tokenizer.pad)[:QUESTION_TOKENS])
         row.weights.append(_padded(weight[1:], QUESTION_TOKENS - 1, 0.0)[: QUESTION_TOKENS - 1])
@@ -234,6 +221,12 @@ class _Row:
     values: list[list[float]]
     ages: list[int]
     corrected: list[bool]
+
+
+def _as_fact(question: Question) -> Fact:
+    """A question of ``lessons`` as the generator asks; where no value has to be remembered, all of the answer does."""
+    value = question.values[0] if question.values else question.answer
+    return Fact(key="", value=value, statement="", question=question.prompt, answer=question.answer)
 
 
 def _padded(row: list[T], length: int, fill: T) -> list[T]:

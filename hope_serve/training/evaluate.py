@@ -9,9 +9,10 @@ import torch.nn.functional as F
 
 from hope_serve.model.hope import HopeModel
 from hope_serve.tokenizer import Tokenizer
-from hope_serve.training.episodes import PLANS, EpisodeBuilder
+from hope_serve.training.episodes import EpisodeBuilder
 from hope_serve.training.meta import recall
 from hope_serve.training.personas import PersonaFactory, Split
+from hope_serve.training.plans import PLANS
 from hope_serve.training.stream import unpack
 from hope_serve.training.text import Ids, TextWindows
 

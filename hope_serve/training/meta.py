@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +15,11 @@ from hope_serve.model.cms_state import CmsState
 from hope_serve.model.hope import Deltas, HopeModel
 from hope_serve.model.learn import accumulate, fire, level_rules, read_deltas, segment_gradient
 from hope_serve.training.config import LossConfig
-from hope_serve.training.episodes import Episodes, Plan
+from hope_serve.training.episodes import Episodes
+from hope_serve.training.plans import Plan
+
+CHUNK = 2
+"""Tokens that stand for the fastest level's chunk: plans tell where one ends, not how long it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +31,13 @@ class Taught:
 
 
 def teach(model: HopeModel, plan: Plan, episodes: Episodes, *, create_graph: bool) -> Taught:
-    """Run the stages of ``plan`` one after the other, each in a fresh context, exactly as the server adapts."""
+    """Run the stages of ``plan`` one after the other, each in a fresh context, exactly as the server adapts.
+
+    Where a plan says that a chunk ends, the fastest level's does; slower ones fire at the pace that their chunks have.
+    """
     batch = episodes.questions.shape[0]
-    cms, rules = CmsState.fresh(model, batch), level_rules(model)
+    cms, rules, cadence = CmsState.fresh(model, batch), level_rules(model), _cadence(model)
     told: list[Tensor] = []
-    is_open = False
     for stage, tokens, mask in zip(plan.stages, episodes.stages, episodes.masks, strict=True):
         state, at = model.fresh_state(batch), 0
         for length, fires in stage.segments:
@@ -46,13 +54,20 @@ def teach(model: HopeModel, plan: Plan, episodes: Episodes, *, create_graph: boo
             )
             cms = accumulate(cms, segment.gradients)
             if fires:
-                cms = fire(rules, cms, tuple(True for _ in cms.levels))
+                cadence = cadence.after(cadence.room())
+                cms = fire(rules, cms, cadence.fired())
+            elif cadence.room() == CHUNK:
+                cadence = cadence.after(1)
             if stage.facts:
                 told.append((segment.nll * mask[:, span]).sum() / mask[:, span].sum())
-            state, at, is_open = segment.state, at + length, not fires
-    # Every level's chunk is open or closed together here: one token past a boundary stands for "open".
-    cadence = Cadence(chunk_sizes=(2,) * len(cms.levels), tokens=int(is_open))
+            state, at = segment.state, at + length
     return Taught(deltas=read_deltas(rules, cms, cadence), nll=torch.stack(told).mean())
+
+
+def _cadence(model: HopeModel) -> Cadence:
+    """The levels' periods, with two tokens for the fastest one's chunk: none of them, or some."""
+    sizes = [model.config.levels[i].chunk_size for i in model.config.online_levels]
+    return Cadence(chunk_sizes=tuple(CHUNK * size // sizes[0] for size in sizes))
 
 
 def ask(model: HopeModel, questions: Tensor, deltas: Deltas | None) -> Tensor:
@@ -69,20 +84,29 @@ def ask(model: HopeModel, questions: Tensor, deltas: Deltas | None) -> Tensor:
 
 
 def episode_loss(
-    model: HopeModel, plan: Plan, episodes: Episodes, weights: LossConfig, unknown: Tensor
+    model: HopeModel,
+    plan: Plan,
+    episodes: Episodes,
+    weights: LossConfig,
+    unknown: Tensor,
+    *,
+    reading: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> tuple[Tensor, Tensor]:
     """The loss of one batch of episodes, and its parts (answers, unknown, blank, taught) for the log.
 
-    ``unknown``: a scalar in [0, 1] by which the questions about untold things count.
+    ``unknown``: a scalar in [0, 1] by which the questions about untold things count; ``reading``: what the questions
+    are asked in.
     """
     taught = teach(model, plan, episodes, create_graph=True)
-    nll = _answer_nll(model, episodes.questions, taught.deltas)
+    with reading():
+        nll = _answer_nll(model, episodes.questions, taught.deltas)
+        blanks = _answer_nll(model, episodes.questions[:, -1:], None)
     known = episodes.answer_weight * (episodes.age >= 0)[..., None]
     answer = (nll * known).sum() / known.sum()
     other = episodes.answer_weight - known
     abstain = (nll * other).sum() / other.sum()
-    # The last question of every episode is the one about something never told.
-    blank = (_answer_nll(model, episodes.questions[:, -1:], None) * other[:, -1:]).sum() / other.sum()
+    # Without any memory, one of the questions about what was never told is enough: all are alike to it.
+    blank = (blanks * other[:, -1:]).sum() / other[:, -1:].sum()
     loss = weights.answer * answer + weights.taught * taught.nll
     loss = loss + unknown * (weights.unknown * abstain + weights.blank * blank)
     return loss, torch.stack([answer, abstain, blank, taught.nll]).detach()
@@ -95,10 +119,11 @@ def _answer_nll(model: HopeModel, questions: Tensor, deltas: Deltas | None) -> T
     return nll.view(*questions.shape[:2], -1)
 
 
-def text_loss(model: HopeModel, rows: Tensor) -> Tensor:
-    """Mean next-token loss in nats of plain rows [B, T + 1], without any memory."""
+def text_loss(model: HopeModel, rows: Tensor, weights: Tensor) -> Tensor:
+    """Mean next-token loss in nats of rows [B, T + 1] by the weights [B, T] of their targets, without any memory."""
     hidden, _ = model(rows[:, :-1], model.fresh_state(rows.shape[0]))
-    return F.cross_entropy(model.logits(hidden).flatten(0, 1), rows[:, 1:].flatten())
+    nll = F.cross_entropy(model.logits(hidden).flatten(0, 1), rows[:, 1:].flatten(), reduction="none")
+    return (nll * weights.flatten()).sum() / weights.sum()
 
 
 @torch.no_grad()

@@ -82,6 +82,11 @@ class PersonaFactory:
         chosen = self.draw.sample([a for a in self.attributes if a.key not in avoid], count)
         return [self._fact(attribute, attribute.facts) for attribute in chosen]
 
+    def name(self) -> str:
+        """A first name, alone or with a surname."""
+        last = f" {self._word('surname')}" if self.draw.random() < 0.3 else ""
+        return self._word("first_name") + last
+
     def corrected(self, fact: Fact) -> Fact:
         """The same attribute with another value, told as news."""
         attribute = next(a for a in self.attributes if a.key == fact.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,11 @@ class _Captured:
 class GradientStep:
     """Puts the gradient of one batch's outer loss into ``.grad`` of every parameter."""
 
-    def __init__(self, model: HopeModel, weights: LossConfig, *, capture: bool) -> None:
+    def __init__(
+        self, model: HopeModel, weights: LossConfig, *, capture: bool, read_dtype: torch.dtype = torch.float32
+    ) -> None:
         self._model, self._weights, self._capture = model, weights, capture
-        self._device = model.embedding.device
+        self._device, self._read_dtype = model.embedding.device, read_dtype
         self._unknown = torch.zeros((), device=self._device)
         self._captured: dict[str, _Captured] = {}
         self._pool: Any = None
@@ -39,7 +42,7 @@ class GradientStep:
     def __call__(self, batch: Batch, *, unknown: float) -> Tensor:
         """The parts of the loss, in the order of ``PARTS``; NaN where the batch has none."""
         self._unknown.fill_(unknown)
-        tensors = [batch.text, *(batch.episodes.tensors() if batch.episodes else [])]
+        tensors = [batch.text, batch.weights, *(batch.episodes.tensors() if batch.episodes else [])]
         if not self._capture:
             return self._run(batch, [t.to(self._device) for t in tensors])
         key = batch.plan.name if batch.plan else f"text{len(batch.text)}"
@@ -55,16 +58,24 @@ class GradientStep:
         nan = torch.full((), float("nan"), device=self._device)
         for parameter in self._model.parameters():
             parameter.grad.zero_()  # type: ignore[union-attr]
-        text = text_loss(self._model, tensors[0])
-        loss, parts = self._weights.text * text, torch.stack([nan] * (len(PARTS) - 1))
-        if batch.plan is None:
-            loss = text
-        else:
-            episodes = unpack(batch.plan, tensors[1:])
-            taught, parts = episode_loss(self._model, batch.plan, episodes, self._weights, self._unknown)
-            loss = loss + taught
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self._reading():
+            text = text_loss(self._model, tensors[0], tensors[1])
+        # One backward after the other: what both keep for theirs is not there at a time.
+        (text if batch.plan is None else self._weights.text * text).backward()  # type: ignore[no-untyped-call]
+        parts = torch.stack([nan] * (len(PARTS) - 1))
+        if batch.plan is not None:
+            episodes = unpack(batch.plan, tensors[2:])
+            loss, parts = episode_loss(
+                self._model, batch.plan, episodes, self._weights, self._unknown, reading=self._reading
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
         return torch.cat([parts, text.detach()[None]])
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """Where products may be in fewer bits; weights are cast anew every time, as a captured graph needs."""
+        if self._read_dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._read_dtype, cache_enabled=False)
 
     def _record(self, batch: Batch, inputs: list[Tensor]) -> _Captured:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -18,6 +18,7 @@ from hope_serve.tokenizer import Tokenizer
 from hope_serve.training.card import model_card
 from hope_serve.training.config import ScheduleConfig, TrainConfig
 from hope_serve.training.evaluate import held_out_recall, text_bits_per_byte
+from hope_serve.training.reading_scores import WINDOW, logits_of, reading_scores
 from hope_serve.training.run_log import RunLog
 from hope_serve.training.step import PARTS, GradientStep, make_optimizer
 from hope_serve.training.stream import BatchStream
@@ -72,10 +73,12 @@ class Trainer:
         ids = tokenize_files(self.tokenizer, config.data.train, cache=config.data.cache)
         stream = BatchStream(config, ids, first=self.step, progress=self.progress)
         capture = config.cuda_graphs and self.model.embedding.is_cuda
-        gradient = GradientStep(self.model, config.loss, capture=capture)
+        dtype = torch.bfloat16 if config.read_dtype == "bfloat16" else torch.float32
+        gradient = GradientStep(self.model, config.loss, capture=capture, read_dtype=dtype)
         total = torch.zeros(len(PARTS), 2, device=self.model.embedding.device)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         start = time.monotonic() - self.seconds
+        saved = time.monotonic()
         with Progress(*columns) as progress:
             task = progress.add_task("training", total=1.0)
             for batch in stream:
@@ -92,6 +95,10 @@ class Trainer:
                 if self.step % schedule.evaluate_every == 0:
                     self.evaluate()
                     self.save()
+                if time.monotonic() - saved > schedule.save_seconds:
+                    self.save()
+                    self._save_checkpoint({})
+                    saved = time.monotonic()
         self.save()
 
     @property
@@ -106,6 +113,9 @@ class Trainer:
             self.model, self.tokenizer, self._valid, episodes=self.config.schedule.evaluate_episodes
         )
         scores["valid_bits_per_byte"] = text_bits_per_byte(self.model, self.tokenizer, self._valid)
+        if len(self._valid) > WINDOW + 1:
+            device = self.model.embedding.device
+            scores |= reading_scores(logits_of(self.model), self.tokenizer, self._valid, device)
         record = {"step": float(self.step), "seconds": self.seconds} | scores
         self.log.write(record)
         print("  ".join(f"{k} {v:.3f}" for k, v in record.items()), flush=True)
@@ -113,10 +123,8 @@ class Trainer:
 
     def finish(self) -> Path:
         """Write the checkpoint, its card and the plot."""
-        scores = self.evaluate()
-        folder = self.config.output / self.config.model.name
-        tokenizer = self.config.data.tokenizer.read_bytes()
-        save_checkpoint(folder, self.model, tokenizer=tokenizer, card=model_card(self.config, self.step, scores))
+        self._save_checkpoint({})
+        folder = self._save_checkpoint(self.evaluate())
         self.log.plot()
         return folder
 
@@ -130,6 +138,12 @@ class Trainer:
         partial = self._state_path.with_suffix(".partial")
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata=meta)
         partial.replace(self._state_path)
+
+    def _save_checkpoint(self, scores: dict[str, float]) -> Path:
+        folder = self.config.output / self.config.model.name
+        tokenizer = self.config.data.tokenizer.read_bytes()
+        save_checkpoint(folder, self.model, tokenizer=tokenizer, card=model_card(self.config, self.step, scores))
+        return folder
 
     def _resume(self) -> None:
         with safe_open(self._state_path, framework="pt", device=str(self.model.embedding.device)) as file:
@@ -151,8 +165,9 @@ class Trainer:
     def _initial_model(self) -> HopeModel:
         if self.config.start_from is None:
             return HopeModel(self.config.model)
-        model = HopeModel(self.config.model)
-        model.load_state_dict(load_checkpoint(self.config.start_from).model.state_dict())
+        model, start = HopeModel(self.config.model), load_checkpoint(self.config.start_from).model
+        model.load_state_dict(start.state_dict())
+        _keep_eta(model, start.config.titans.eta_max)
         return model
 
     def _apply(self, schedule: ScheduleConfig) -> None:
@@ -176,6 +191,17 @@ def learning_factor(schedule: ScheduleConfig, step: int, progress: float) -> flo
     warm = min(1.0, (step + 1) / schedule.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     return warm * (schedule.final_share + (1 - schedule.final_share) * cosine)
+
+
+def _keep_eta(model: HopeModel, old_max: float) -> None:
+    """Where the ceiling of eta is new, move its bias so that a neutral token writes as strongly as before."""
+    share = old_max / model.config.titans.eta_max
+    if share == 1:
+        return
+    with torch.no_grad():
+        for block in model.blocks:
+            bias = block.titans.gate_bias[:, 0]
+            bias.copy_(torch.logit((torch.sigmoid(bias) * share).clamp(1e-4, 1 - 1e-4)))
 
 
 def _add(total: Tensor, parts: Tensor) -> None:

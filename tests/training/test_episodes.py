@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hope_serve.training.episodes import PLANS, QUESTION_TOKENS, UNKNOWN_ANSWER, EpisodeBuilder, Plan, Stage
+from hope_serve.training.episodes import QUESTION_TOKENS, UNKNOWN_ANSWER, EpisodeBuilder
 from hope_serve.training.personas import PersonaFactory, Split
+from hope_serve.training.plans import PLANS, Plan, Stage
 from hope_serve.training.stream import unpack
 
 BATCH = 4

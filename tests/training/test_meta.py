@@ -7,8 +7,9 @@ import torch
 from support.tiny_model import tiny_model
 
 from hope_serve.training.config import LossConfig
-from hope_serve.training.episodes import Episodes, Plan, Stage
+from hope_serve.training.episodes import Episodes
 from hope_serve.training.meta import episode_loss
+from hope_serve.training.plans import Plan, Stage
 
 BATCH, QUESTIONS, QUESTION_TOKENS = 2, 3, 7
 PLAN = Plan(

@@ -11,9 +11,10 @@ from hope_serve.config import BUNDLED_CHECKPOINT
 from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.server.serve import running
 from hope_serve.tokenizer import Tokenizer
-from hope_serve.training.episodes import PLANS, EpisodeBuilder
+from hope_serve.training.episodes import EpisodeBuilder
 from hope_serve.training.meta import recall
 from hope_serve.training.personas import Fact, PersonaFactory, Split
+from hope_serve.training.plans import PLANS
 from hope_serve.training.study import Answer, Study, share
 
 PEOPLE, FACTS = 2, 4

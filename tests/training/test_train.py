@@ -9,7 +9,7 @@ from support.training_run import write_run
 
 from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.training.config import TrainConfig
-from hope_serve.training.episodes import PLANS
+from hope_serve.training.plans import PLANS
 from hope_serve.training.run_log import RunLog
 from hope_serve.training.stream import BatchStream
 from hope_serve.training.text import tokenize_files

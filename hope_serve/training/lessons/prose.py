@@ -68,7 +68,9 @@ class Prose:
         """Whole sentences of a window; the first and the last are cut and left out."""
         lines = [_SPEAKER.sub("", line).strip() for line in window.replace("\n\n", "\n.\n").split("\n")]
         joined = re.sub(r"\s+", " ", " ".join(lines))
-        sentences = [s.strip(" .") + s.strip()[-1:] for s in _SENTENCE_END.split(joined)[1:-1] if s.strip(" .")]
+        sentences = [
+            s.strip(" .") + "." * s.strip().endswith(".") for s in _SENTENCE_END.split(joined)[1:-1] if s.strip(" .")
+        ]
         return [s if s[-1] in ".!?\"'" else s + "." for s in sentences]
 
 
