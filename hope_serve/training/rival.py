@@ -91,7 +91,7 @@ def _rotated(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([one * cos - other * sin, other * cos + one * sin], -1)
 
 
-def train(config: TrainConfig, *, seconds: float, out: Path) -> Path:
+def train(config: TrainConfig, *, seconds: float, rate: float, out: Path) -> Path:
     """Train on the run's text stream, episodes left out; ends with ``scores.json`` beside ``transformer.safetensors``.
 
     What an earlier call saved there is gone on with, its optimizer fresh.
@@ -106,7 +106,6 @@ def train(config: TrainConfig, *, seconds: float, out: Path) -> Path:
     if kept.exists():
         model.load_state_dict(load_file(kept, device=device))
         at = json.loads((out / "progress.json").read_text())
-    rate = config.schedule.learning_rate
     optimizer = torch.optim.AdamW(
         model.parameters(), rate, betas=(0.9, 0.98), weight_decay=config.schedule.weight_decay, fused=device == "cuda"
     )
@@ -167,8 +166,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the TOML file of the HOPE model's run")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rate", type=float, default=2e-3, help="the highest learning rate; it begins from nothing")
     given = parser.parse_args()
-    train(TrainConfig.load(given.run), seconds=given.seconds, out=given.out)
+    train(TrainConfig.load(given.run), seconds=given.seconds, rate=given.rate, out=given.out)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from importlib.resources import files
+
 import pytest
 import torch
 
 from hope_serve.training.episodes import QUESTION_TOKENS, UNKNOWN_ANSWER, EpisodeBuilder
+from hope_serve.training.lessons.people import Habits, People
+from hope_serve.training.lessons.prose import Prose
 from hope_serve.training.personas import PersonaFactory, Split
-from hope_serve.training.plans import PLANS, Plan, Stage
+from hope_serve.training.plans import FREE_PLANS, PLANS, Plan, Stage
 from hope_serve.training.stream import unpack
 
 BATCH = 4
@@ -24,10 +29,25 @@ def build(tokenizer):
     return built
 
 
+@pytest.fixture
+def prose_builder(tokenizer):
+    draw = random.Random(2)
+    passages = files("hope_serve.training").joinpath("unrelated.txt").read_text()
+    people = PersonaFactory(Split.TRAIN, seed=2)
+    free = People(Split.TRAIN, Prose({"books": passages}, draw), draw, habits=Habits(correct=0.0, end=0.0))
+    return EpisodeBuilder(tokenizer, people, lambda n: [20] * n, free)
+
+
+def _values(episodes, row, tokenizer, count):
+    """The words of a row's told values."""
+    masks, questions = episodes.value_mask[row, :count].bool(), episodes.questions[row, :count, 1:]
+    return [tokenizer.decode(ids[mask].tolist()).strip() for ids, mask in zip(questions, masks, strict=True)]
+
+
 @BY_NAME
 def test_shapes_follow_from_the_plan_alone(build, plan):
     episodes = build(plan)
-    asked = plan.num_facts + 1
+    asked = 2 * plan.num_facts
     assert [stage.shape for stage in episodes.stages] == [(BATCH, stage.tokens + 1) for stage in plan.stages]
     assert [mask.shape for mask in episodes.masks] == [(BATCH, stage.tokens) for stage in plan.stages]
     assert episodes.questions.shape == (BATCH, asked, QUESTION_TOKENS)
@@ -48,13 +68,48 @@ def test_every_question_is_answered_by_the_stage_that_told_it(build, plan, token
 
 
 @BY_NAME
-def test_the_last_question_is_about_something_never_told(build, plan, tokenizer):
+def test_as_many_questions_are_about_what_was_never_told_as_about_what_was(build, plan, tokenizer):
     episodes = build(plan)
-    assert (episodes.age[:, -1] == -1).all()
-    assert (episodes.age[:, :-1] >= 0).all()
-    assert not episodes.value_mask[:, -1].any()
-    for row in episodes.questions[:, -1].tolist():
+    told, untold = episodes.age.split(plan.num_facts, 1)
+    assert (told >= 0).all()
+    assert (untold == -1).all()
+    assert not episodes.value_mask[:, plan.num_facts :].any()
+    for row in episodes.questions[:, plan.num_facts :].flatten(0, 1).tolist():
         assert UNKNOWN_ANSWER in tokenizer.decode(row)
+
+
+def test_a_lesson_of_one_fact_is_among_those_that_vary(build, tokenizer):
+    for name in ("few", "single"):
+        plan = next(plan for plan in PLANS if plan.name == name)
+        episodes = build(plan, batch=48)
+        values = [_values(episodes, row, tokenizer, plan.num_facts) for row in range(48)]
+        counts = {len(set(one)) for one in values}
+        assert {1, plan.num_facts} <= counts, f"{name}: {counts}"
+
+
+def test_the_first_word_of_an_answer_counts_most(build, tokenizer):
+    episodes = build(PLANS[0])
+    opened = episodes.questions[..., :-1] == tokenizer.assistant
+    assert (episodes.answer_weight[opened] == episodes.answer_weight.max()).all()
+    assert (episodes.answer_weight == episodes.answer_weight.max()).sum() == opened.sum()
+
+
+@pytest.mark.parametrize("plan", FREE_PLANS, ids=lambda plan: plan.name)
+def test_people_tell_and_are_asked_in_their_own_words(prose_builder, plan, tokenizer):
+    episodes = prose_builder.build(plan, BATCH)
+    assert episodes.questions.shape == (BATCH, 2 * plan.num_facts, QUESTION_TOKENS)
+    for row in range(BATCH):
+        for asked in range(plan.num_facts, 2 * plan.num_facts):
+            assert UNKNOWN_ANSWER in tokenizer.decode(episodes.questions[row, asked].tolist())
+        told = tokenizer.decode(episodes.stages[0][row].tolist()).lower()
+        found = [value and value.lower() in told for value in _values(episodes, row, tokenizer, plan.num_facts)]
+        assert all(found)
+    assert ((episodes.stages[0][:, 1:] != tokenizer.pad) == episodes.masks[0].bool()).all()
+
+
+def test_free_plans_need_people_who_tell_freely(build):
+    with pytest.raises(ValueError, match="'free_one' needs people who tell in their own words"):
+        build(FREE_PLANS[0])
 
 
 @BY_NAME
