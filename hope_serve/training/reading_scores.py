@@ -54,7 +54,8 @@ def last_word_passages(text: str, most: int) -> list[tuple[str, str]]:
     The word has four letters or more, stands in the passage before its last sentence, and ends that sentence.
     """
     sentences = re.findall(r"[A-Z][^.!?\n]*[.!?]", re.sub(r"(?<!\n)\n(?!\n)", " ", text))
-    found, at = [], 0
+    found: list[tuple[str, str]] = []
+    at = 0
     while at < len(sentences) and len(found) < most:
         end, words = at, 0
         while end < len(sentences) and words < _LEAST_WORDS:
@@ -84,7 +85,7 @@ def _last_words(logits: Logits, tokenizer: Tokenizer, text: str, device: torch.d
 def _nll(logits: Logits, rows: Tensor, device: torch.device | str) -> Tensor:
     """[B, T] of rows [B, T + 1]."""
     parts = []
-    for group in rows.to(device).split(ROWS_AT_ONCE):
+    for group in torch.split(rows.to(device), ROWS_AT_ONCE):
         found = logits(group[:, :-1]).float()
         parts.append(
             F.cross_entropy(found.flatten(0, 1), group[:, 1:].flatten(), reduction="none").view(len(group), -1)

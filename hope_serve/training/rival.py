@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -35,7 +36,8 @@ class Transformer(nn.Module):
     def __init__(self, *, vocab_size: int, width: int, wide: int, num_layers: int, num_heads: int) -> None:
         super().__init__()
         self.embedding = nn.Parameter(torch.randn(vocab_size, width) / width**0.5)
-        self.blocks = nn.ModuleList(_Block(width, wide, num_heads) for _ in range(num_layers))
+        self._head_size = width // num_heads
+        self.blocks: Sequence[_Block] = nn.ModuleList(_Block(width, wide, num_heads) for _ in range(num_layers))  # type: ignore[assignment]
         self.norm = RmsNorm(width, 1e-6)
 
     @classmethod
@@ -56,7 +58,7 @@ class Transformer(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Ids [B, T] to next-token logits [B, T, V]."""
         h = F.embedding(rows, self.embedding)
-        angles = _angles(rows.shape[1], self.blocks[0].head_size, rows.device)
+        angles = _angles(rows.shape[1], self._head_size, rows.device)
         for block in self.blocks:
             h = block(h, angles)
         return F.linear(self.norm(h), self.embedding)
@@ -76,7 +78,8 @@ class _Block(nn.Module):
         q, k, v = _rotated(joint[0], angles), _rotated(joint[1], angles), joint[2]
         mixed = F.scaled_dot_product_attention(q, k, v.to(q.dtype), is_causal=True)
         h = h + self.output(mixed.transpose(1, 2).flatten(2))
-        return h + self.outer(F.silu(self.inner(self.mlp_norm(h))))
+        out: Tensor = h + self.outer(F.silu(self.inner(self.mlp_norm(h))))
+        return out
 
 
 def _angles(tokens: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -44,8 +44,9 @@ class Learner:
         torch.manual_seed(seed)
         self.model = HopeModel(config).to(device).requires_grad_()
         self.optimizer = make_optimizer(self.model, rate=RATE, rates_rate=RATES_RATE, weight_decay=0.01)
-        self.stream = torch.cuda.Stream() if device == "cuda" else None
-        self._device, self._graph = device, None
+        self.stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
+        self._device = device
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._parts = torch.zeros(4)
         for parameter in self.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
@@ -114,9 +115,10 @@ class Learner:
         for _ in range(2):
             self._gradient(batch)
         torch.cuda.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=self.stream):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
             self._parts = self._gradient(batch)
+        self._graph = graph
 
     def _adapt_seconds(self) -> float:
         """The median time of teaching one person one lesson of four facts."""
