@@ -16,6 +16,7 @@ from triton.errors import TritonError
 
 import benchmarks.kernels as package
 from benchmarks.kernels import (
+    attention,
     chunk,
     cms,
     cms_checks,
@@ -47,8 +48,9 @@ FIGURES: dict[str, tuple[Section, ...]] = {
     "8": (sampling.check_sample, sampling.time_sample),
     "9": (served.check_served, served.time_projected, served.time_norm_and_conv, served.time_prefill),
     "10": (few_rows.check_few_rows, few_rows.time_few_rows),
+    "11": (attention.check_attention, attention.time_decode, attention.time_prefill, attention.time_around),
 }
-SHAPELESS = ("5", "6", "7", "8", "9", "10")  # figures that don't look at every head size
+SHAPELESS = ("5", "6", "7", "8", "9", "10", "11")  # figures that don't look at every head size
 SWEEPS: dict[str, tuple[Section, ...]] = {
     "1": (decode_sweep.sweep_decode,),
     "4": (mlp_sweep.sweep_mlp,),

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hope_kernels.attention_decode import attention_decode
 from hope_kernels.attention_decode.reference import attention_decode_reference
-from support.attention_data import BF16, DEVICE, F16, F32, TOLERANCE, exact, forget_after, ints, pools
+from support.attention_data import BF16, DEVICE, F16, F32, SLOTS, TOLERANCE, exact, forget_after, ints, pools
 from support.titans_data import relative
 
 CASES = [  # T, Hk, Hq / Hk, D, dtype
-    pytest.param(600, 2, 3, 64, F32, id="fp32"),
+    pytest.param(300, 2, 3, 64, F32, id="fp32"),
     pytest.param(7, 1, 1, 16, F32, id="short"),
     pytest.param(300, 1, 8, 32, F16, id="fp16"),
     pytest.param(65, 3, 2, 96, F32, id="96"),
@@ -25,7 +25,15 @@ CASES = [  # T, Hk, Hq / Hk, D, dtype
         )
     ),
 ]
-BOTH = pytest.mark.parametrize("form", [attention_decode_reference])
+
+
+def kernels(*given):
+    from hope_kernels.attention_decode.launch import launch_attention_decode
+
+    return launch_attention_decode(*given)
+
+
+BOTH = pytest.mark.parametrize("form", [attention_decode_reference, kernels])
 
 
 def inputs(positions, heads, group, size, dtype):
@@ -69,7 +77,7 @@ def test_every_sequence_reads_its_own_slot_as_far_as_it_goes(positions, heads, g
 @BOTH
 def test_a_sequence_gets_the_same_bits_alone_as_in_company(form):
     torch.manual_seed(0)
-    query, keys, values, slots, lengths = inputs(600, 2, 3, 64, F32)
+    query, keys, values, slots, lengths = inputs(290, 1, 3, 32, F32)
     y = form(query, keys, values, slots, lengths, 0.125)
     for row in range(len(slots)):
         one = slice(row, row + 1)
@@ -94,6 +102,42 @@ def test_scores_too_large_for_an_exponent_do_no_harm(form):
     query, keys, values, slots, lengths = inputs(400, 1, 2, 32, F32)
     given = (query * 300, keys, values, slots, lengths)
     assert relative(form(*given, 1.0), expected_of(*given, 1.0)) < 1e-4
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("heads", "group", "size"), [(3, 3, 64), (8, 4, 128)])
+def test_no_bit_depends_on_neighbours_or_on_how_many_they_are(heads, group, size):
+    torch.manual_seed(0)
+    keys, values = pools(4096, heads, size, BF16)
+    query = torch.randn(256, heads * group, size, device=DEVICE).to(BF16)
+    slots, lengths = (torch.randint(1, most, (256,), device=DEVICE).to(torch.int32) for most in (SLOTS, 4097))
+    whole = attention_decode(query, keys, values, slots, lengths, 0.1)
+    for count in (1, 2, 3, 16, 100):
+        few = attention_decode(query[:count], keys, values, slots[:count], lengths[:count], 0.1)
+        assert torch.equal(few, whole[:count])
+
+
+@pytest.mark.cuda
+def test_a_slot_that_does_not_exist_or_a_length_past_the_pool_gives_nan():
+    query, keys, values, *_ = inputs(300, 1, 2, 32, F32)
+    y = attention_decode(query[:5], keys, values, ints(-1, SLOTS, 1, 2, 0), ints(5, 5, 301, -1, 9), 1.0)
+    assert y[:4].isnan().all() and not y[4].any()
+
+
+@pytest.mark.cuda
+def test_a_captured_graph_follows_slots_and_lengths():
+    torch.manual_seed(0)
+    query, keys, values, slots, lengths = inputs(700, 3, 3, 64, BF16)
+    query, slots, lengths = (t.contiguous() for t in (query, slots, lengths))
+    attention_decode(query, keys, values, slots, lengths, 0.125)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = attention_decode(query, keys, values, slots, lengths, 0.125)
+    for _ in range(3):
+        query.normal_()
+        slots.copy_(slots.roll(1)), lengths.copy_(lengths.roll(1))
+        graph.replay()
+        assert relative(y, expected_of(query, keys, values, slots, lengths, 0.125)) < TOLERANCE[BF16]
 
 
 def test_the_reference_is_differentiable_in_query_keys_and_values():

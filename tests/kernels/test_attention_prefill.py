@@ -26,7 +26,15 @@ CASES = [  # T, Hk, Hq / Hk, D, dtype, lengths, pasts
         )
     ),
 ]
-BOTH = pytest.mark.parametrize("form", [attention_prefill_reference])
+
+
+def kernel(*given):
+    from hope_kernels.attention_prefill.launch import launch_attention_prefill
+
+    return launch_attention_prefill(*given)
+
+
+BOTH = pytest.mark.parametrize("form", [attention_prefill_reference, kernel])
 
 
 def inputs(positions, heads, group, size, dtype, lengths, pasts):
@@ -100,6 +108,31 @@ def test_scores_too_large_for_an_exponent_do_no_harm(form):
     query, *rest = inputs(90, 1, 2, 32, F32, (40, 0, 1, 2, 16, 3, 5), (50, 9, 79, 3, 0, 17, 0))
     given = (query * 300, *rest)
     assert relative(form(*given, 1.0), expected_of(*given, 1.0)) < 1e-4
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("heads", "group", "size", "dtype"), [(3, 3, 64, BF16), (8, 4, 128, BF16), (2, 7, 64, F32)])
+def test_no_bit_depends_on_a_long_prompts_cut(heads, group, size, dtype):
+    torch.manual_seed(0)
+    keys, values = pools(2048, heads, size, dtype)
+    query = torch.randn(2048, heads * group, size, device=DEVICE).to(dtype)
+    whole = attention_prefill(query, keys, values, ints(3), starts_of(2048), ints(0), 0.1)
+    assert relative(whole, exact(query, keys[3], values[3], 0.1)) < TOLERANCE[dtype]
+    at = 0
+    for length in (1, 31, 512, 700, 804):
+        run = query[at : at + length]
+        assert torch.equal(
+            attention_prefill(run, keys, values, ints(3), starts_of(length), ints(at), 0.1), whole[at : at + length]
+        )
+        at += length
+
+
+@pytest.mark.cuda
+def test_a_slot_that_does_not_exist_or_a_run_past_the_pool_gives_nan():
+    keys, values = pools(50, 1, 32, F32)
+    query, starts = torch.randn(7, 2, 32, device=DEVICE), starts_of(2, 2, 2, 1)
+    y = attention_prefill(query, keys, values, ints(-1, 9, 1, 0), starts, ints(0, 0, 49, 60), 1.0)
+    assert y[:6].isnan().all()
 
 
 def test_the_reference_is_differentiable_in_query_keys_and_values():

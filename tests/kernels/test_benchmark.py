@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-FIGURES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
+FIGURES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the benchmark itself can run here")

@@ -21,7 +21,15 @@ CASES = [  # Hk, Hq / Hk, D, dtype, bias
         for case in ((3, 3, 64, BF16, False), (8, 4, 128, BF16, True), (2, 7, 64, F16, True), (4, 5, 96, F32, True))
     ),
 ]
-BOTH = pytest.mark.parametrize("form", [cache_write_reference])
+
+
+def kernel(*given):
+    from hope_kernels.cache_write.launch import launch_cache_write
+
+    return launch_cache_write(*given)
+
+
+BOTH = pytest.mark.parametrize("form", [cache_write_reference, kernel])
 
 
 def inputs(heads, group, size, dtype, bias):
@@ -85,6 +93,17 @@ def test_the_reference_turns_as_transformers_does():
     torch.testing.assert_close(y.cpu()[owned], query[0].transpose(0, 1)[owned])
     place = (slots[slots > 0].long(), positions[slots > 0].long())
     torch.testing.assert_close(keys[place].cpu(), key[0].transpose(0, 1)[owned])
+
+
+@pytest.mark.cuda
+def test_a_place_that_does_not_exist_gives_nan_and_changes_nothing():
+    qkv, _, _, cos, sin, keys, values, bias = inputs(2, 3, 64, F32, True)
+    before = [pool.clone() for pool in (keys, values)]
+    slots, positions = ints(-1, 9, 1, 2, 0, 0, 0), ints(0, 0, -1, POSITIONS, 0, 0, 0)
+    y = cache_write(qkv, positions, slots, cos, sin, keys, values, bias)
+    assert y[:4].isnan().all() and not y[4:].any()
+    for pool, was in zip((keys, values), before, strict=True):
+        assert torch.equal(pool.nan_to_num(9.0), was.nan_to_num(9.0))
 
 
 def test_the_reference_is_differentiable_in_rows_and_bias():

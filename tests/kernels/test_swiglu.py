@@ -20,7 +20,15 @@ CASES = [  # N, F, dtype
         for case in ((256, 1536, BF16), (1, 8192, BF16), (2000, 777, F16), (63, 14336, F32))
     ),
 ]
-BOTH = pytest.mark.parametrize("form", [swiglu_reference])
+
+
+def kernel(*given):
+    from hope_kernels.swiglu.launch import launch_swiglu
+
+    return launch_swiglu(*given)
+
+
+BOTH = pytest.mark.parametrize("form", [swiglu_reference, kernel])
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from hope_kernels.attention_decode.reference import attention_decode_reference
-from hope_kernels.attention_pool import require_numbers, require_query
+from hope_kernels.attention_pool import require_numbers, require_query, runs_on_kernels
 
 
 def attention_decode(
@@ -38,4 +38,8 @@ def attention_decode(
     count = len(query)
     require_numbers("slots", slots, count, len(keys) - 1, query, look=not query.is_cuda)
     require_numbers("lengths", lengths, count, keys.shape[1], query, look=not query.is_cuda)
+    if runs_on_kernels(query, keys, values):
+        from hope_kernels.attention_decode.launch import launch_attention_decode
+
+        return launch_attention_decode(query, keys, values, slots, lengths, scale)
     return attention_decode_reference(query, keys, values, slots, lengths, scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from hope_kernels.arguments import require
-from hope_kernels.attention_pool import require_numbers, require_query
+from hope_kernels.attention_pool import require_numbers, require_query, runs_on_kernels
 from hope_kernels.attention_prefill.reference import attention_prefill_reference
 from hope_kernels.cms_delta.op import require_runs
 
@@ -45,4 +45,8 @@ def attention_prefill(
     if look:
         furthest = int((pasts + starts.diff()).max())
         require(furthest <= positions, "pasts", f"such that a run ends at {furthest}", f"at most T = {positions} then")
+    if runs_on_kernels(query, keys, values):
+        from hope_kernels.attention_prefill.launch import launch_attention_prefill
+
+        return launch_attention_prefill(query, keys, values, slots, starts, pasts, scale)
     return attention_prefill_reference(query, keys, values, slots, starts, pasts, scale)

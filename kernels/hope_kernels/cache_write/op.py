@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from hope_kernels.arguments import require, require_float, require_shape
@@ -58,4 +59,9 @@ def cache_write(
     look, most = not qkv.is_cuda, min(len(cos), keys.shape[1]) - 1
     require_numbers("positions", positions, len(qkv), most, qkv, look=look)
     require_numbers("slots", slots, len(qkv), len(keys) - 1, qkv, look=look)
+    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (qkv, bias))
+    if qkv.is_cuda and qkv.element_size() <= 4 and not learns:
+        from hope_kernels.cache_write.launch import launch_cache_write
+
+        return launch_cache_write(qkv, positions, slots, cos, sin, keys, values, bias)
     return cache_write_reference(qkv, positions, slots, cos, sin, keys, values, bias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from hope_kernels.arguments import require, require_float
@@ -24,4 +25,9 @@ def swiglu(gate_up: Tensor) -> Tensor:
     """
     require(gate_up.dim() == 2 and gate_up.shape[1] % 2 == 0, "gate_up's shape", tuple(gate_up.shape), "[N, 2 F]")
     require_float("gate_up", gate_up, gate_up)
+    learns = torch.is_grad_enabled() and gate_up.requires_grad
+    if gate_up.is_cuda and gate_up.numel() and gate_up.element_size() <= 4 and not learns:
+        from hope_kernels.swiglu.launch import launch_swiglu
+
+        return launch_swiglu(gate_up)
     return swiglu_reference(gate_up)
