@@ -1,10 +1,11 @@
-"""``hope-serve bench``: how fast a running server is."""
+"""``hope-serve bench``: how fast a running server is; or, without one, where a step's time goes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from hope_serve.cli.connected import Server, calls_server
 from hope_serve.cli.options import AsJson, Timeout
+from hope_serve.config import load_config
 from hope_serve.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -28,11 +30,26 @@ def bench(
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Length of every prompt.")] = 32,
     max_tokens: Annotated[int, typer.Option(min=2, help="Length of every answer.")] = 64,
     rounds: Annotated[int, typer.Option(min=1, help="Returns to time.")] = 10,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Call no server: say where a step of --streams goes, and write a trace here."),
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="With --profile: folder of the model.")] = None,
+    device: Annotated[str, typer.Option(help="With --profile: cpu, cuda, ...; auto is cuda if there is one.")] = "auto",
     timeout: Timeout = 600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Time streams side by side, and the first token of users who return; all through the server's own RPCs."""
+    """Time streams side by side, and the first token of users who return; all through the server's own RPCs.
+
+    With --profile, no server is called: the engine decodes in this process, and a table says where a step's time goes,
+    against the time in which the bytes of each part could be read. The trace opens in chrome://tracing or Perfetto.
+    """
     counts, lessons = _numbers("streams", streams), _numbers("adapted", adapted)
+    if profile:
+        from hope_serve.cli.profile import profile_steps
+
+        profile_steps(counts, profile, load_config(None, {"model.checkpoint": checkpoint}), device, as_json=as_json)
+        return
     model, loads, returns = asyncio.run(
         _measure(server, counts, lessons, seconds=timeout, shape=(prompt_tokens, max_tokens), rounds=rounds)
     )

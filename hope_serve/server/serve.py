@@ -23,6 +23,7 @@ from hope_serve.memory.url_parts import split_url
 from hope_serve.metrics import Metrics
 from hope_serve.metrics_server import MetricsServer
 from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
+from hope_serve.server.devices import chosen_device
 from hope_serve.server.guard import Guard
 from hope_serve.server.listening import free_endpoints
 from hope_serve.server.logs import configure_logs
@@ -92,7 +93,7 @@ def _share_heaps() -> None:
 async def running(config: Config) -> AsyncIterator[Running]:
     """A server, from checkpoint to ports; leaving closes everything, in the opposite order."""
     guard = await asyncio.to_thread(Guard.load, config)
-    device = _device(config.model.device)
+    device = chosen_device(config.model.device)
     checkpoint = await asyncio.to_thread(load_checkpoint, config.model.checkpoint)
     metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config, device))
     async with AsyncExitStack() as closing:
@@ -162,15 +163,6 @@ async def _metrics_server(listen: str, metrics: Metrics, guard: Guard) -> Metric
         raise ConfigError(
             f"server.metrics_listen {listen} cannot be bound ({error.strerror}); choose another port, or port 0"
         ) from error
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if name not in have and not (name == "cuda" and len(have) > 1):
-        raise ConfigError(f"model.device is {name!r}; this machine has {', '.join(have)}")
-    return name
 
 
 def _build_labels() -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from hope_kernels.spans import SPANS
 
 from hope_serve.cli.load import percentiles
 
@@ -34,6 +35,30 @@ def test_the_same_is_one_json_object_and_the_user_that_was_taught_is_erased(hope
     assert measured["returning"][0]["adapted_tokens"] == 40
     assert measured["returning"][0]["memory_bytes"] > 0
     assert "bench-" not in hope("memory", "ls", "--target", target).out
+
+
+def test_a_profile_says_where_a_step_goes_and_writes_a_trace_without_a_server(hope, checkpoint_folder, tmp_path):
+    where = ("--checkpoint", checkpoint_folder, "--device", "cpu")
+    said = hope("bench", "--profile", tmp_path / "trace.json", *where, "--streams", "1,3", "--json")
+    assert said.code == 0, said.err
+    one, three = json.loads(said.out)["steps"]
+    assert (one["sequences"], three["sequences"]) == (1, 3)
+    for step in (one, three):
+        parts = {part["name"]: part for part in step["parts"]}
+        assert list(parts) == [*SPANS, "other", "host"]
+        assert sum(part["ms"] for part in parts.values()) == pytest.approx(step["ms"], rel=0.01)
+        assert all(parts[name]["ms"] > 0 for name in SPANS)
+        assert step["floor_ms"] == pytest.approx(sum(part["floor_ms"] for part in parts.values()))
+    traces = [json.loads((tmp_path / f"trace-{count}.json").read_text()) for count in (1, 3)]
+    assert all({"projections", "read"} <= {event.get("name") for event in trace["traceEvents"]} for trace in traces)
+    assert "over the floor" in hope("bench", "--profile", tmp_path / "t.json", *where, "--streams", "2").out
+
+
+def test_a_profile_that_cannot_be_made_is_wrong_use(hope, checkpoint_folder, tmp_path):
+    said = hope("bench", "--profile", tmp_path / "nowhere" / "t.json", "--checkpoint", checkpoint_folder)
+    assert said.code == 2 and "make it first" in said.err
+    said = hope("bench", "--profile", tmp_path / "t.json", "--checkpoint", checkpoint_folder, "--device", "tpu")
+    assert said.code == 2 and "'tpu'" in said.err
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,11 @@ class ServedModel:
         ]
         return [self._embedding, *layers]
 
+    def weight_bytes(self) -> tuple[int, int]:
+        """Bytes of the shared matrices that rows are multiplied by, and of what Titans' memories start from."""
+        memories = sum(_bytes(t) for layer in self._layers for t in layer.titans.initial())
+        return sum(map(_bytes, self.weights())) - memories, memories
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V], fp32, of hidden rows [..., d]; the embedding is tied."""
         return product(hidden, self._embedding, self.precision.wide)
@@ -117,6 +122,10 @@ class ServedModel:
             return torch.ones(len(hidden), device=hidden.device)
         weight, bias = self._weigher
         return MAX_TOKEN_WEIGHT * torch.sigmoid(F.linear(hidden.detach().float(), weight, bias)[:, 0])
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 def _layer(block: Block, precision: Precision) -> _Layer:

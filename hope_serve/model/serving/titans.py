@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from hope_kernels.conv_silu.op import conv_silu
@@ -38,8 +38,12 @@ class ServedTitans:
 
     def weights(self) -> list[Tensor]:
         """The shared matrices."""
-        initial = [t for t in vars(self._mixer.weights).values() if isinstance(t, Tensor)]
-        return [self._input, self._output, *initial]
+        return [self._input, self._output, *self.initial()]
+
+    def initial(self) -> list[Tensor]:
+        """What the memories start from."""
+        weights = self._mixer.weights
+        return [getattr(weights, field.name) for field in fields(weights)]
 
     def bind(self, views: Mapping[str, Tensor]) -> TitansSlots:
         """The layer's state in the tensors of a pool."""

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from hope_kernels.arguments import require, require_dense_rows, require_float, require_shape
 from hope_kernels.cms_delta.reference import cms_delta_rows_reference
+from hope_kernels.spans import spanned
 
 KERNEL_RANK = 64
 
 
+@spanned("deltas")
 def cms_delta(
     y: Tensor,
     x: Tensor,

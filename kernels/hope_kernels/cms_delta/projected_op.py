@@ -9,10 +9,12 @@ from torch import Tensor
 from hope_kernels.arguments import require, require_dense_rows, require_float, require_shape
 from hope_kernels.cms_delta.op import require_owners, require_runs, runs_on_kernels
 from hope_kernels.cms_delta.projected_reference import cms_delta_projected_reference
+from hope_kernels.spans import spanned
 
 ACTIVATIONS = ("none", "silu")
 
 
+@spanned("deltas")
 def cms_delta_projected(
     y_and_p: Tensor,
     b_pool: Tensor,

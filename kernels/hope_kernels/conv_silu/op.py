@@ -8,8 +8,10 @@ from torch import Tensor
 from hope_kernels.arguments import require, require_dense_rows, require_float, require_shape, require_slots
 from hope_kernels.cms_delta.op import require_runs
 from hope_kernels.conv_silu.reference import TAIL, WIDTH, conv_silu_reference
+from hope_kernels.spans import spanned
 
 
+@spanned("conv")
 def conv_silu(x: Tensor, tails: Tensor, kernel: Tensor, slots: Tensor, starts: Tensor | None = None) -> Tensor:
     """y_t = silu(sum_i kernel[:, i] x_{t-3+i}) of every sequence; computed in fp32. The slots' tails move on in place.
 

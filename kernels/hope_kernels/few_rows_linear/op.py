@@ -8,6 +8,7 @@ from torch import Tensor
 from hope_kernels.arguments import FLOATS, require, require_float
 from hope_kernels.few_rows_linear.gradient import wants_gradient
 from hope_kernels.few_rows_linear.reference import few_rows_linear_reference
+from hope_kernels.spans import spanned
 
 MAX_ROWS = 16
 MAX_WIDTH = 8192
@@ -15,6 +16,7 @@ MAX_HEIGHT_OF_SEVERAL = 2560
 """Two rows or more times a taller matrix are quicker in torch's own product, by measurement on an H200 (README.md)."""
 
 
+@spanned("projections")
 def few_rows_linear(x: Tensor, weight: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
     """x W^T, summed in fp32.
 

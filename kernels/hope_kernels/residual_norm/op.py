@@ -7,10 +7,12 @@ from torch import Tensor
 
 from hope_kernels.arguments import FLOATS, require, require_float, require_shape
 from hope_kernels.residual_norm.reference import residual_norm_reference
+from hope_kernels.spans import spanned
 
 KERNEL_WIDTH = 8192
 
 
+@spanned("norms")
 def residual_norm(
     h: Tensor, x: Tensor | None, scale: Tensor, eps: float, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -8,10 +8,12 @@ from torch import Tensor
 from hope_kernels.arguments import require, require_slots
 from hope_kernels.sample.reference import sample_reference
 from hope_kernels.sample.rows import MAX_TOP, MAX_VOCAB, Sampled, SamplingRows, require_sampling_rows
+from hope_kernels.spans import spanned
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+@spanned("sampling")
 def sample(logits_BV: Tensor, slots_B: Tensor, rows: SamplingRows, *, num_top: int = 0) -> Sampled:
     """One token for every row, by the rules of its slot; the slot's ``position`` and ``counts`` move on in place.
 

@@ -8,6 +8,7 @@ from hope_kernels.arguments import require_mlp_rule, require_mlp_state, require_
 from hope_kernels.layout import MlpWeights, TitansRule
 from hope_kernels.mlp_state import MlpState
 from hope_kernels.pool import in_use, put, take, weights_in, working_dtype
+from hope_kernels.spans import spanned
 from hope_kernels.titans_commit.mlp_reference import mlp_commit_reference
 
 KERNEL_SIZES = (64, 128)
@@ -15,6 +16,7 @@ KERNEL_HIDDEN = (64, 128, 256, 512)
 KERNEL_CHUNK = 64
 
 
+@spanned("commit")
 def mlp_commit(weights: MlpWeights, rule: TitansRule, state: MlpState, slots: Tensor | None = None) -> None:
     """Write every full ring into its memories, in place; sequences whose ring is not full stay as they are.
 

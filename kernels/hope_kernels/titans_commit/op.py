@@ -6,12 +6,14 @@ from torch import Tensor
 
 from hope_kernels.arguments import require_linear_state, require_slots
 from hope_kernels.layout import LinearState
+from hope_kernels.spans import spanned
 from hope_kernels.titans_commit.reference import titans_commit_slots_reference
 
 KERNEL_SIZES = (16, 32, 64, 128)
 KERNEL_CHUNK = 64
 
 
+@spanned("commit")
 def titans_commit(state: LinearState, slots: Tensor | None = None) -> None:
     """Write every full ring into its matrix, in place; sequences whose ring is not full stay as they are.
 

@@ -14,12 +14,14 @@ from hope_kernels.arguments import (
 )
 from hope_kernels.layout import LinearState, LinearWeights, MlpWeights, TitansRule
 from hope_kernels.mlp_state import MlpState
+from hope_kernels.spans import spanned
 from hope_kernels.titans_decode.mlp_op import mlp_decode
 from hope_kernels.titans_decode.reference import titans_decode_slots_reference
 
 KERNEL_SIZES = (16, 32, 64, 128)
 
 
+@spanned("read")
 def titans_decode(
     x: Tensor,
     q: Tensor,

@@ -9,6 +9,7 @@ from torch import Tensor
 from hope_kernels.arguments import require
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
 from hope_kernels.pool import in_use, put_rings, take, weights_in, working_dtype
+from hope_kernels.spans import spanned
 from hope_kernels.titans_chunk.reference import log_alpha
 
 
@@ -147,6 +148,7 @@ class _Heads:
         self._position.add_(1)
 
 
+@spanned("project")
 def _project(seen: Tensor, weights: LinearWeights, rule: TitansRule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As ``project`` for one token [B, H, D]: k, v: [B, H, D]; eta, alpha: [B, H]."""
     size = seen.shape[-1]
