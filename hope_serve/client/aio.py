@@ -87,7 +87,7 @@ class AsyncHopeClient(MemoryCalls):
     async def stream(self, prompt: Content, **fields: Unpack[GenerateFields]) -> AsyncIterator[GenerateEvent]:
         """Continue ``prompt``: Started, then Deltas, then one Ended a choice. Closing the iterator cancels the call."""
         request = inference_pb2.GenerateStreamRequest(request=_generate_request(prompt, fields))
-        with self._sending(request.request, fields) as sent_with:
+        with self._sending(request.request, fields, "GenerateStream") as sent_with:
             call = self._inference.GenerateStream(request, **sent_with)
             try:
                 async for message in call:
@@ -131,13 +131,13 @@ class AsyncHopeClient(MemoryCalls):
         """
         given = {"request_id": uuid4().hex} | digested(parts) | _without_timeout(fields)
         start = encoded(lambda: write_start(AdaptStartCall(user_id=user_id, **given)))
-        with self._sending(start.start, fields) as sent_with:
+        with self._sending(start.start, fields, "AdaptStream") as sent_with:
             return read_streamed(await reply_to(self._adaptation.AdaptStream(**sent_with), part_requests(start, parts)))
 
     async def is_serving(self, service: str = "hope.v1.InferenceService", **fields: Unpack[CallFields]) -> bool:
         """Whether a service takes calls; "" asks whether the server is alive."""
         request = health_pb2.HealthCheckRequest(service=service)
-        reply: Any = await self._call(self._health.Check, request, fields)
+        reply: Any = await self._call(self._health.Check, request, fields, "Check")
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 

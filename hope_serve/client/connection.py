@@ -53,8 +53,8 @@ class Connection:
         """Cancel what is under way and let go."""
         await self._channel.close()
 
-    async def _call(self, rpc: Callable[..., Awaitable[R]], request: Pb, fields: CallFields) -> R:
-        with self._sending(request, fields) as sent_with:
+    async def _call(self, rpc: Callable[..., Awaitable[R]], request: Pb, fields: CallFields, name: str = "") -> R:
+        with self._sending(request, fields, name) as sent_with:
             return await rpc(request, **sent_with)
 
     @contextmanager
@@ -68,9 +68,16 @@ class Connection:
             raise meant from error
 
     @contextmanager
-    def _sending(self, request: Pb, fields: CallFields) -> Iterator[dict[str, Any]]:
-        """A call, or a stream that begins with ``request``: yields what gRPC is told about it; errors are ours."""
-        with client_span(request) as trace, self._typed_errors():
+    def _sending(self, request: Pb, fields: CallFields, rpc: str = "") -> Iterator[dict[str, Any]]:
+        """A call: yields what gRPC is told about it; errors are ours.
+
+        Args:
+            request: what it says of the user, which is its message or a part of its first one.
+            fields: its own deadline.
+            rpc: its name in the contract; "" reads it off the request's.
+        """
+        name = rpc or type(request).__name__.removesuffix("Request")
+        with client_span(name) as trace, self._typed_errors():
             yield {
                 "timeout": fields.get("timeout_seconds", self._options.timeout_seconds),
                 "wait_for_ready": self._options.wait_for_ready,

@@ -135,7 +135,7 @@ class MemoryCalls(Connection):
         start = encoded(
             lambda: memory_pb2.ImportStart(user_id=user_id, request_id=request_id or uuid4().hex, passphrase=passphrase)
         )
-        with self._sending(start, fields) as sent_with:
+        with self._sending(start, fields, "ImportMemory") as sent_with:
             return (await reply_to(self._memory.ImportMemory(**sent_with), import_requests(start, file))).version
 
     async def warm_memory(

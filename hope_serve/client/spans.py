@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from google.protobuf.message import Message as Pb
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -16,9 +15,8 @@ from hope_serve.errors import HopeError
 
 
 @contextmanager
-def client_span(request: Pb) -> Iterator[tuple[tuple[str, str], ...]]:
-    """The span of the call that ``request`` begins; yields the metadata that tells the server of it."""
-    method = type(request).__name__.removesuffix("Request")
+def client_span(method: str) -> Iterator[tuple[tuple[str, str], ...]]:
+    """The span of a call of ``method``; yields the metadata that tells the server of it."""
     span = trace.get_tracer("hope_serve.client").start_span(
         f"hope {method}", kind=SpanKind.CLIENT, attributes={"rpc.system": "grpc", "rpc.method": method}
     )

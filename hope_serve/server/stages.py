@@ -13,6 +13,7 @@ OPERATIONS = MappingProxyType(
         "Generate": "text_completion",
         "GenerateStream": "text_completion",
         "Adapt": "upsert_memory",
+        "AdaptStream": "upsert_memory",
         "GetMemory": "search_memory",
         "DeleteMemory": "delete_memory",
     }
@@ -25,6 +26,7 @@ Stages = list[tuple[str, float]]
 
 def stages_of(reply: Pb | None) -> Stages:
     """Where the call's time went; empty for calls that do not tell."""
+    reply = _lesson(reply)
     if isinstance(reply, adaptation_pb2.AdaptResponse):
         if reply.duplicate:  # the times are those of the first time
             return []
@@ -44,6 +46,7 @@ def stages_of(reply: Pb | None) -> Stages:
 
 def facts_of(reply: Pb | None) -> dict[str, int]:
     """Attributes of the call's span."""
+    reply = _lesson(reply)
     if isinstance(reply, adaptation_pb2.AdaptResponse):
         return {"gen_ai.usage.input_tokens": reply.metrics.tokens_given, "hope.memory.version": reply.version}
     ended = _ended(reply)
@@ -53,6 +56,11 @@ def facts_of(reply: Pb | None) -> dict[str, int]:
         "gen_ai.usage.input_tokens": ended.usage.prompt_tokens,
         "gen_ai.usage.output_tokens": ended.usage.completion_tokens,
     }
+
+
+def _lesson(reply: Pb | None) -> Pb | None:
+    """A history's result is one of an Adapt."""
+    return reply.result if isinstance(reply, adaptation_pb2.AdaptStreamResponse) else reply
 
 
 def _ended(reply: Pb | None) -> inference_pb2.Choice | inference_pb2.Ended | None:

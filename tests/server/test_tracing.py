@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import msgspec
@@ -13,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from support.every_rpc import CALLS, PASSPHRASE, outcomes
 from support.otlp import Collector, attributes
 from support.server_running import connect, server_config
 
@@ -25,8 +27,9 @@ from hope_serve.server.tracing import opened_tracing
 
 SHORT = SamplingParams(temperature=0.0, max_tokens=4, ignore_eos=True)
 SECRET = "Wolpertinger"
-ADAPT, GENERATE, STREAM, GET = (
+ADAPT, ADAPT_STREAM, GENERATE, STREAM, GET = (
     "hope.v1.AdaptationService/Adapt",
+    "hope.v1.AdaptationService/AdaptStream",
     "hope.v1.InferenceService/Generate",
     "hope.v1.InferenceService/GenerateStream",
     "hope.v1.MemoryService/GetMemory",
@@ -42,18 +45,40 @@ async def collector():
 @pytest.fixture
 async def traced(collector, checkpoint_folder, tmp_path, monkeypatch):
     """What the collector has after a client that traces made some calls to a server that traces."""
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=collector.endpoint, insecure=True)))
-    monkeypatch.setattr(client_spans.trace, "get_tracer", provider.get_tracer)
     config = _traced(server_config(checkpoint_folder, tmp_path), endpoint=collector.endpoint)
-    async with running(config) as server, connect(server) as client:
+    async with _client_spans(collector, monkeypatch), running(config) as server, connect(server) as client:
         await client.adapt(f"user-{SECRET}", f"My pet is called {SECRET}. " * 8, request_id="lesson")
         await client.generate(f"My {SECRET}", user_id=f"user-{SECRET}", sampling=SHORT)
         _ = [event async for event in client.stream("My pet", sampling=SHORT)]
+        await client.adapt_stream(f"user-{SECRET}", [f"{SECRET} eats. " * 4, f"{SECRET} sleeps. " * 4])
         with pytest.raises(NotFound):
             await client.get_memory("nobody")
-    await asyncio.to_thread(provider.shutdown)
     return collector
+
+
+@asynccontextmanager
+async def _client_spans(collector, monkeypatch):
+    """Inside, clients send their spans; outside, all have come."""
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=collector.endpoint, insecure=True)))
+    monkeypatch.setattr(client_spans.trace, "get_tracer", provider.get_tracer)
+    yield
+    await asyncio.to_thread(provider.shutdown)
+
+
+async def test_every_call_has_a_span_of_its_name_on_both_sides(collector, checkpoint_folder, tmp_path, monkeypatch):
+    config = _traced(server_config(checkpoint_folder, tmp_path), endpoint=collector.endpoint)
+    async with _client_spans(collector, monkeypatch), running(config) as server, connect(server) as client:
+        for _ in range(2):
+            await client.adapt("ann", "My dog is called Biscuit.")
+        client.exported = b"".join([piece async for piece in client.export_memory("ann", passphrase=PASSPHRASE)])
+        await outcomes(client, "ann")
+    asked = {span.name.removeprefix("hope "): span for span in collector.spans if span.name.startswith("hope ")}
+    assert asked.keys() == CALLS.keys()
+    for name, span in asked.items():
+        [answer] = [other for other in collector.spans if other.parent_span_id == span.span_id]
+        assert answer.name.endswith(f"Service/{name}")
+        assert attributes(span)["rpc.method"] == attributes(answer)["rpc.method"] == name
 
 
 @pytest.mark.parametrize(("client", "server"), [("hope Adapt", ADAPT), ("hope GetMemory", GET)])
@@ -92,6 +117,12 @@ async def test_a_lesson_comes_before_its_commit(traced):
     assert attributes(call)["gen_ai.operation.name"] == "upsert_memory"
     assert attributes(call)["gen_ai.memory.store.id"].endswith("memory.db")
     assert attributes(call)["hope.memory.version"] == 1
+
+
+async def test_a_streamed_history_comes_before_its_commit(traced):
+    call = traced.named(ADAPT_STREAM)
+    assert [name for name in traced.below(call) if not name.startswith("store")] == ["queue", "lesson", "commit"]
+    assert attributes(call).items() >= {("gen_ai.operation.name", "upsert_memory"), ("hope.memory.version", 2)}
 
 
 async def test_a_refusal_is_an_error_on_both_sides(traced):
