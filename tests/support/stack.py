@@ -35,12 +35,13 @@ class Pod:
 class Stack:
     """``async with``; what is started last is stopped first."""
 
-    def __init__(self, folder, checkpoint=BUNDLED_CHECKPOINT):
+    def __init__(self, folder, checkpoint=BUNDLED_CHECKPOINT, *, store=None):
+        """``store``: settings of the valkey."""
         self._folder, self._checkpoint = Path(folder), checkpoint
         self._closing = AsyncExitStack()
         self._started = 0
         self.pods = []
-        self.redis = RedisServer(self._folder / "redis")
+        self.redis = RedisServer(self._folder / "redis", **store or {})
         self.envoy = Envoy(self._folder / "envoy")
         self.prometheus = Prometheus(self._folder / "prometheus")
 
@@ -72,8 +73,12 @@ class Stack:
     async def replace_pod(self, old):
         """As a rolling restart does it: a new pod, then SIGTERM to the old one, which nobody is told of beforehand."""
         await self.add_pod()
-        await self._nursery.stop(old.pid)
-        await self.forget_pod(old)
+        await self.retire_pod(old)
+
+    async def retire_pod(self, pod):
+        """SIGTERM, which nobody is told of before the pod is gone."""
+        await self._nursery.stop(pod.pid)
+        await self.forget_pod(pod)
 
     async def _start(self):
         self.redis.start()
