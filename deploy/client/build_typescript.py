@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from google import rpc
-from grpc_tools import protoc
+from grpc_tools import protoc  # type: ignore[import-untyped]
 
 HERE = Path(__file__).parent / "typescript"
 ROOT = HERE.parents[2]
