@@ -97,6 +97,57 @@ def test_rows_of_zeros_stay_zeros(form):
     assert not form(zeros, zeros, torch.ones(30, device=DEVICE), F16)[1].any()
 
 
+def differentiable(*arguments):
+    from hope_kernels.residual_norm.gradient import ResidualNorm
+
+    return ResidualNorm.apply(*arguments)
+
+
+@pytest.mark.parametrize(("rows", "width", "h_dtype", "x_dtype", "y_dtype"), CASES)
+def test_the_gradient_of_the_kernels_equals_fp64_autograd(rows, width, h_dtype, x_dtype, y_dtype):
+    torch.manual_seed(0)
+    h, x, scale = inputs(rows, width, h_dtype, x_dtype)
+    leaves = h.requires_grad_(), x.requires_grad_()
+    given = differentiable(*leaves, scale, EPS, y_dtype)
+    by = [torch.randn_like(t) for t in given]
+    wide = [given[0].detach().double().requires_grad_(), torch.zeros_like(x, dtype=torch.float64)]
+    total, y = residual_norm_reference(*wide, scale.double(), EPS, torch.float64)
+    (expected,) = torch.autograd.grad((total, y), wide[0], [g.double() for g in by])
+    of_h, of_x = torch.autograd.grad(given, leaves, by)
+    assert of_h.dtype is h_dtype and of_x.dtype is x_dtype
+    assert relative(of_h, expected) < TOLERANCE[h_dtype] and relative(of_x, expected) < TOLERANCE[x_dtype]
+
+
+def test_either_result_may_be_left_unused_and_either_input_be_a_constant():
+    torch.manual_seed(0)
+    h, x, scale = inputs(4, 48, F32, F16)
+    for used in ((0,), (1,)):
+        expected = []
+        for form in (reference, lambda h, x, s, to: differentiable(h, x, s, EPS, to)):
+            leaf = x.clone().requires_grad_()
+            sum(form(h, leaf, scale, F32)[i].square().sum() for i in used).backward()
+            expected.append(leaf.grad)
+        assert relative(expected[1], expected[0]) < TOLERANCE[F16]
+    leaf = h.clone().requires_grad_()
+    differentiable(leaf, x, scale, EPS, F32)[1].sum().backward()
+    other = h.clone().requires_grad_()
+    reference(other, x, scale, F32)[1].sum().backward()
+    assert relative(leaf.grad, other.grad) < 1e-5
+
+
+@pytest.mark.cuda
+def test_the_op_is_differentiable_on_its_kernels():
+    torch.manual_seed(0)
+    h, x, scale = inputs(33, 2048, F32, BF16)
+    total, y = residual_norm(h, x.requires_grad_(), scale, EPS, BF16)
+    assert total.grad_fn is y.grad_fn and "ResidualNorm" in type(y.grad_fn).__name__
+    (given,) = torch.autograd.grad((total, y), x, [torch.ones_like(t) for t in (total, y)])
+    leaf = x.detach().clone().requires_grad_()
+    both = reference(h, leaf, scale, BF16)
+    (expected,) = torch.autograd.grad(both, leaf, [torch.ones_like(t) for t in both])
+    assert relative(given, expected) < TOLERANCE[BF16]
+
+
 def test_gradients_pass_through():
     torch.manual_seed(0)
     h, x, scale = (t.double().requires_grad_() for t in inputs(3, 10, F32, F32))

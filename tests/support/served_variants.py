@@ -8,7 +8,7 @@ import torch
 from hope_kernels.cms_delta import projected_launch as projected
 from hope_kernels.conv_silu import launch as conv
 from hope_kernels.few_rows_linear.launch import DotBlocks, launch_few_rows_linear
-from hope_kernels.residual_norm.launch import launch_residual_norm
+from hope_kernels.residual_norm.launch import launch_residual_norm, launch_residual_norm_backward
 from support.sm90 import variants
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
@@ -20,6 +20,9 @@ def norm_calls():
         rows, added = (torch.empty(COUNT, width, dtype=dtype) for dtype in (h, x))
         for given in (added, None):
             yield lambda r=rows, a=given, to=x: launch_residual_norm(r, a, torch.ones(r.shape[1]), 1e-6, to)
+        for of_total, of_h in ((rows, h), (None, None)):
+            given = (rows, torch.ones(width), of_total, added, 1e-6, of_h, x)
+            yield lambda a=given: launch_residual_norm_backward(*a)
 
 
 def conv_calls():

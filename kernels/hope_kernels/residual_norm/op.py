@@ -18,8 +18,8 @@ def residual_norm(
 ) -> tuple[Tensor, Tensor]:
     """(h + x, the same divided by its root mean square and scaled); computed in fp32.
 
-    On a CUDA device rows of up to 8,192 run as one kernel; wider ones, fp64 and whatever is differentiated run the
-    reference.
+    On a CUDA device rows of up to 8,192 run as one kernel, and are differentiable once in h and x; wider ones, fp64, a
+    scale that learns and gradients without x run the reference.
 
     Args:
         h: [N, d], the residual stream; not changed.
@@ -47,14 +47,21 @@ def residual_norm(
     dtype = dtype or h.dtype
     require(dtype in FLOATS, "dtype", dtype, "a float of 16, 32 or 64 bits")
     if h.is_cuda and runs_on_kernel(h, x, scale, dtype):
+        from hope_kernels.residual_norm.gradient import ResidualNorm
         from hope_kernels.residual_norm.launch import launch_residual_norm
 
+        if x is not None and _learns(h, x):
+            return ResidualNorm.apply(h, x, scale, eps, dtype)  # type: ignore[no-any-return,no-untyped-call]
         return launch_residual_norm(h, x, scale, eps, dtype)
     return residual_norm_reference(h, x, scale, eps, dtype)
 
 
 def runs_on_kernel(h: Tensor, x: Tensor | None, scale: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the kernel knows this width and these dtypes, and nobody asks for a gradient."""
+    """Whether the kernels know this width and these dtypes, and the gradients that are asked for."""
     given = [t for t in (h, x, scale) if t is not None]
     narrow = h.shape[1] <= KERNEL_WIDTH and all(t.element_size() <= 4 for t in given) and dtype.itemsize <= 4
-    return narrow and h.numel() > 0 and not (torch.is_grad_enabled() and any(t.requires_grad for t in given))
+    return narrow and h.numel() > 0 and not (_learns(scale) or (x is None and _learns(h)))
+
+
+def _learns(*given: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(t.requires_grad for t in given)
