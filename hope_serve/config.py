@@ -74,9 +74,14 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ModelConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which checkpoint is served, and where it runs."""
+    """Which checkpoint is served, and where it runs.
+
+    ``checkpoint``: a folder, or the name of a base that is fetched once. ``part``: a memory part for a converted one;
+    left out, it is the one in the folder, or the one that comes with the name.
+    """
 
     checkpoint: Path = BUNDLED_CHECKPOINT
+    part: Path | None = None
     device: str = "auto"
 
 
@@ -92,6 +97,7 @@ class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     poison_slots: bool = False
     max_queue_tokens: Annotated[int, Range(1, 2**31)] = 2**20
     max_prompt_tokens: Annotated[int, Range(1, 2**24)] = 65_536
+    max_context_tokens: Annotated[int, Range(1, 2**24)] = 2048
     max_adapt_tokens: Annotated[int, Range(2, 2**24)] = 65_536
     max_stream_tokens: Annotated[int, Range(2, 2**28)] = 2**20
     max_streams: Annotated[int, Range(1, 65_536)] = 64

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -28,6 +29,61 @@ class TokenizerError(ValueError):
     """The file is no tokenizer of this project's models; the message names what is wrong with it."""
 
 
+class Vocabulary(Protocol):
+    """A model's tokenizer as serving needs it."""
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """What stands at the beginning of a document."""
+        ...
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Ids that end a reply."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        ...
+
+    def has(self, token: int) -> bool:
+        """Whether the id stands for a token: a model's vocabulary may have ids that its tokenizer lacks."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text, nothing added."""
+        ...
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """``encode`` of many texts at once."""
+        ...
+
+    def encode_lesson(self, text: str) -> list[int]:
+        """A document to be learned."""
+        ...
+
+    def encode_chat(self, messages: Sequence[Message], *, reply: bool = True) -> list[int]:
+        """Turns, then (``reply``) the opening of the assistant's next one.
+
+        Raises:
+            ValueError: the model's template refuses them.
+        """
+        ...
+
+    def encode_following(self, messages: Sequence[Message]) -> list[int]:
+        """Turns behind a reply that has just ended, and the opening of the next one."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; special tokens, and ids that stand for no token, have none."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes a token stands for; none for a special token, and for an id that stands for no token."""
+        ...
+
+
 class Tokenizer:
     """A byte-level BPE with this project's special tokens.
 
@@ -46,6 +102,7 @@ class Tokenizer:
         fast.encode_special_tokens = True
         self._fast = fast
         self.pad, self.doc, self.user, self.assistant, self.system, self.end = _special_ids(fast)
+        self.starts, self.ends = (self.doc,), frozenset({self.end})
         self._roles = {"user": self.user, "assistant": self.assistant, "system": self.system}
         self._bytes = _bytes_of_tokens(fast)
         self._check_round_trip()
@@ -58,7 +115,7 @@ class Tokenizer:
             TokenizerError: it cannot be read, or is of another family.
         """
         try:
-            return cls(_read(path))
+            return cls(read_fast(path))
         except TokenizerError as error:
             raise TokenizerError(f"{path.name}: {error}") from error
 
@@ -108,6 +165,14 @@ class Tokenizer:
         """A text to be learned or continued: opened, not closed."""
         return [self.doc, *self.encode(text)]
 
+    def encode_lesson(self, text: str) -> list[int]:
+        """A document to be learned: opened and closed."""
+        return [*self.encode_document(text), self.end]
+
+    def encode_following(self, messages: Sequence[Message]) -> list[int]:
+        """Turns behind a reply: every one opens and closes itself."""
+        return self.encode_chat(messages)
+
     def encode_turn(self, message: Message) -> list[int]:
         """One closed turn.
 
@@ -145,7 +210,7 @@ class Tokenizer:
 class StreamDecoder:
     """Decodes ids one by one and gives out only whole characters; bytes that form none become U+FFFD."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Vocabulary) -> None:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
@@ -172,7 +237,8 @@ def documents(path: Path, separator: str = "\x1e") -> Iterator[str]:
         yield "".join(lines)
 
 
-def _read(path: Path) -> FastTokenizer:
+def read_fast(path: Path) -> FastTokenizer:
+    """The library's tokenizer of a ``tokenizer.json``. Raises TokenizerError: it cannot be read."""
     try:
         return FastTokenizer.from_buffer(path.read_bytes())
     except OSError as error:
@@ -195,14 +261,12 @@ def _bytes_of_tokens(fast: FastTokenizer) -> dict[int, bytes]:
     if getattr(fast.model, "dropout", None):
         raise TokenizerError(f"has dropout {fast.model.dropout}: a text would get other ids every time; remove it")
     vocabulary = fast.get_vocab(with_added_tokens=False)
-    if lost := sorted(_BYTE_OF_SYMBOL.keys() - vocabulary.keys()):
+    if lost := sorted(BYTE_OF_SYMBOL.keys() - vocabulary.keys()):
         raise TokenizerError(f"lacks tokens for {len(lost)} of the 256 bytes, {lost[0]!r} first: text would be lost")
     added = fast.get_added_tokens_decoder()
     try:
         plain = {
-            at: bytes(_BYTE_OF_SYMBOL[symbol] for symbol in token)
-            for token, at in vocabulary.items()
-            if at not in added
+            at: bytes(BYTE_OF_SYMBOL[symbol] for symbol in token) for token, at in vocabulary.items() if at not in added
         }
     except KeyError as error:
         raise TokenizerError(f"has a token with {error}, which is no byte; only a byte-level BPE is read") from error
@@ -219,4 +283,4 @@ def _byte_symbols() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
 
 
-_BYTE_OF_SYMBOL = MappingProxyType(_byte_symbols())
+BYTE_OF_SYMBOL = MappingProxyType(_byte_symbols())

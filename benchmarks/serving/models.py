@@ -50,7 +50,7 @@ def served(name: str, device: str) -> ServedModel:
 def fill(pools: Pools, model: ServedModel, *, temperature: float = 0.0) -> None:
     """Users in the middle of their chunks, each with a memory of their own."""
     torch.manual_seed(1)
-    for name, view in (pools.state_rows.views | pools.delta_rows.views).items():
+    for name, view in (pools.state.views | pools.delta_rows.views).items():
         if ".delta." in name:
             view[1:] = torch.randn(view[1:].shape, device=view.device, dtype=torch.float32).to(view.dtype) * 1e-3
         elif name.endswith("position"):

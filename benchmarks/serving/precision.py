@@ -11,7 +11,6 @@ from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.model import ServedModel
 from hope_serve.model.serving.precision import Precision
-from hope_serve.model.serving.slab import Slab
 from hope_serve.tokenizer import Tokenizer
 
 TEXT = (
@@ -38,9 +37,8 @@ def precision() -> list[Figure]:
 def _logprobs(model: torch.nn.Module, tokens: Tensor, device: str, *, cut: int) -> Tensor:
     """Of every token but the first, [T - 1], read in pieces of ``cut``."""
     served = ServedModel(model, device=device, precision=Precision.of(model.config, device))
-    rows = Slab(served.state_layout, 1, device=device, fresh=served.fresh_state)
-    rows.clear(1)
-    state, found = served.bind_state(rows.views), []
+    state, found = served.state_pool(1), []
+    state.clear(1)
     for piece in tokens[:-1].split(cut):
         batch = Batch(
             tokens=piece.to(device),

@@ -73,7 +73,7 @@ def prefill(model: ServedModel, name: str, count: int, length: int) -> list[Figu
     pools = Pools(model, count)
     fill(pools, model)
     for slot in range(1, count + 1):
-        pools.state_rows.clear(slot)
+        pools.state.clear(slot)
     starts = torch.arange(0, count * length + 1, length, dtype=torch.int32, device=model.device)
     tokens = torch.randint(0, model.config.vocab_size, (count * length,), device=model.device)
     batch = Batch(tokens=tokens, slots=slots(count, model.device), starts=starts, remembers=pools.remembers)
@@ -124,10 +124,10 @@ def lessons(model: ServedModel, name: str, count: int, length: int) -> list[Figu
 def slot_loading(model: ServedModel, name: str) -> list[Figure]:
     """A returning user's conversation and memory from pinned rows into a slot."""
     pools = Pools(model, 8)
-    state = torch.zeros(model.state_layout.num_bytes, dtype=torch.uint8, pin_memory=True)
+    state = torch.zeros(pools.state.layout.num_bytes, dtype=torch.uint8, pin_memory=True)
     deltas = torch.zeros(model.delta_layout(model.precision.deltas).num_bytes, dtype=torch.uint8, pin_memory=True)
-    fresh = device_ms(lambda: (pools.state_rows.clear(1), pools.bring(1, deltas)))
-    both = device_ms(lambda: (pools.state_rows.load(1, state), pools.bring(1, deltas)))
+    fresh = device_ms(lambda: (pools.state.clear(1), pools.bring(1, deltas)))
+    both = device_ms(lambda: (pools.state.load(1, state), pools.bring(1, deltas)))
     return [
         Figure(f"{name}, a user into a slot, memory alone ({len(deltas) / 2**20:.1f} MiB)", fresh, "ms", "<= 1"),
         Figure(f"{name}, a user into a slot, conversation too ({len(state) / 2**20:.1f} MiB)", both, "ms"),

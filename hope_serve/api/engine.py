@@ -90,7 +90,7 @@ class TokenDrawn:
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceEnded(Generic[State]):
-    """A choice is complete. ``num_prompt``, ``num_drawn``: tokens read and drawn."""
+    """A choice is complete. ``num_prompt``, ``num_drawn``: tokens read and drawn; ``num_reread``: of earlier turns."""
 
     choice: int
     reason: FinishReason
@@ -98,6 +98,7 @@ class ChoiceEnded(Generic[State]):
     num_drawn: int
     timings: Timings
     carried: Carried[State] | None = None
+    num_reread: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

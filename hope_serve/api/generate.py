@@ -63,9 +63,13 @@ class MemoryChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """Tokens to continue. ``owner`` None is the plain model; ``deadline`` is on the ``time.monotonic`` clock."""
+    """Tokens to continue. ``owner`` None is the plain model; ``deadline`` is on the ``time.monotonic`` clock.
+
+    ``following``: what stands in the prompt's place where the conversation goes on and has not begun; empty: the same.
+    """
 
     prompt: tuple[int, ...]
+    following: tuple[int, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
     owner: Owner | None = None
     memory: MemoryChoice = field(default_factory=MemoryChoice)
@@ -91,10 +95,11 @@ class TokenLogprob:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens read and written."""
+    """Tokens read and written; ``reread_tokens``: those of a conversation's earlier turns that were read again."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reread_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """The model an engine serves, and what one user's memory of it weighs."""
+    """The model an engine serves, and what one user's memory of it weighs.
+
+    max_stream_tokens: of one AdaptStream. max_context_tokens: of a sequence, its replies included; 0 is any number.
+    """
 
     name: str
     fingerprint: str
@@ -24,3 +27,4 @@ class ModelInfo:
     dtype: str
     device: str
     deterministic: bool
+    max_context_tokens: int = 0

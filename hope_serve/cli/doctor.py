@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hope_serve.config import Config, ConfigError, MemoryConfig, load_config, memory_key_secret
+from hope_serve.config import Config, ConfigError, MemoryConfig, cache_folder, load_config, memory_key_secret
 from hope_serve.errors import HopeError
 from hope_serve.memory.url_parts import split_url
 
@@ -85,27 +85,35 @@ def _accelerators() -> Finding:
 
 def _checkpoint(config: Config) -> Iterator[Finding]:
     from hope_serve.cli.plan import memory_plan
-    from hope_serve.model.checkpoint import CheckpointError, load_checkpoint
+    from hope_serve.convert.fetch import FetchError
+    from hope_serve.convert.named import bundled_part, checkpoint_folder
+    from hope_serve.model.checkpoint import CheckpointError
+    from hope_serve.model.load import load_model
 
-    folder = config.model.checkpoint
+    named = config.model.checkpoint
     try:
-        plan = memory_plan(folder)
+        folder, part = checkpoint_folder(named, cache_folder(), may_fetch=False), config.model.part
+        part = part or bundled_part(named)
+        plan = memory_plan(folder, part=part, engine=config.engine)
         yield (planned := _planned(plan, config))
         if planned.good:  # only now is it known that the weights fit
-            load_checkpoint(folder)
+            load_model(folder, part)
             size = f"{plan.num_parameters:,} parameters"
             yield Finding("checkpoint", f"{plan.name} in {folder}: {size}, every sum, name, shape and value checked")
-    except CheckpointError as error:
+    except (CheckpointError, FetchError) as error:
         yield Finding("checkpoint", str(error), good=False)
 
 
 def _planned(plan: MemoryPlan, config: Config) -> Finding:
     slots, warm = config.engine.max_slots, config.engine.max_warm_bytes
-    total = plan.weight_bytes + slots * plan.slot_bytes
+    lessons = (config.engine.max_lessons + 1) * plan.lesson_bytes
+    total = plan.weight_bytes + (slots + 1) * plan.slot_bytes + lessons
+    context = f" (a context of {plan.context_tokens:,} tokens each)" if plan.context_tokens else ""
     process = PROCESS_BYTES + MESSAGE_FACTOR * config.server.max_message_bytes
     return Finding(
         "memory plan",
-        f"weights {_sized(plan.weight_bytes)} + {slots} slots of {_sized(plan.slot_bytes)} = {_sized(total)}; "
+        f"weights {_sized(plan.weight_bytes)} + {slots} slots of {_sized(plan.slot_bytes)}{context} "
+        f"and {config.engine.max_lessons} lessons of {_sized(plan.lesson_bytes)} = {_sized(total)}; "
         f"warm memories take up to {_sized(warm)} more RAM, the process and its messages {_sized(process)}: "
         f"without a GPU expect up to {_sized(total + warm + process)}; "
         f"one user's memory is {_sized(plan.memory_bytes)}, stored",

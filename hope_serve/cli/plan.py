@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from hope_serve.config import EngineConfig
 from hope_serve.engine.plan import DevicePlan, memory_bytes
-from hope_serve.model.checkpoint import CONFIG, CheckpointError, planned_config
-from hope_serve.model.hope import HopeModel
+from hope_serve.model.checkpoint import CONFIG, CheckpointError
+from hope_serve.model.load import planned_model
+from hope_serve.model.serving.model import context_limit, kind_of
 from hope_serve.model.serving.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """Bytes on the device, except ``memory_bytes``: one user's memory in the store."""
+    """Bytes on the device, except ``memory_bytes``: one user's memory in the store.
+
+    context_tokens: what a slot's cache has room for; 0 for state of constant size.
+    """
 
     name: str
     num_parameters: int
@@ -23,9 +26,12 @@ class MemoryPlan:
     slot_bytes: int
     lesson_bytes: int
     memory_bytes: int
+    context_tokens: int
 
 
-def memory_plan(folder: Path, *, device: str = "cpu", state: str = "auto") -> MemoryPlan:
+def memory_plan(
+    folder: Path, *, part: Path | None = None, engine: EngineConfig | None = None, device: str = "cpu"
+) -> MemoryPlan:
     """Plan for the checkpoint in ``folder``.
 
     Raises:
@@ -33,15 +39,15 @@ def memory_plan(folder: Path, *, device: str = "cpu", state: str = "auto") -> Me
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} has no {CONFIG}; name the folder of a checkpoint with --checkpoint")
-    config = planned_config(folder)
-    with torch.device("meta"):
-        model = HopeModel(config)
-    plan = DevicePlan.of(model, Precision.of(config, device, state=state))
+    engine = engine or EngineConfig()
+    kind = kind_of(planned_model(folder, part))
+    plan = DevicePlan.of(kind, Precision.of(kind.config, device, state=engine.state_dtype), engine)
     return MemoryPlan(
-        name=config.name,
-        num_parameters=sum(weight.numel() for weight in model.state_dict().values()),
+        name=kind.config.name,
+        num_parameters=kind.num_parameters,
         weight_bytes=plan.weights,
         slot_bytes=plan.slot,
         lesson_bytes=plan.lesson,
-        memory_bytes=memory_bytes(config),
+        memory_bytes=memory_bytes(kind.config),
+        context_tokens=context_limit(kind, engine.max_context_tokens),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from hope_serve.api import TokenLogprob
 from hope_serve.api.engine import Carried, ChoiceEnded, TokenDrawn
 from hope_serve.engine.loop import EngineLoop
-from hope_serve.engine.sequence import Sequence
+from hope_serve.engine.sequence import History, Sequence
 
 Event = TokenDrawn | ChoiceEnded[Any] | BaseException
 
@@ -37,7 +37,8 @@ class ChoiceListener:
                 ChoiceEnded(
                     choice=self._index,
                     reason=sequence.finish_reason,
-                    num_prompt=sequence.num_prompt,
+                    num_prompt=sequence.num_prompt - sequence.num_reread,
+                    num_reread=sequence.num_reread,
                     num_drawn=len(sequence.drawn),
                     timings=sequence.timings(),
                     carried=carried(sequence),
@@ -88,5 +89,7 @@ def carried(sequence: Sequence) -> Carried[Any] | None:
     """What a conversation goes on with. Its last token may have been fed already: a step is launched ahead."""
     if sequence.final_state is None:
         return None
+    if isinstance(sequence.final_state, History):
+        return Carried(state=sequence.final_state, consumed=len(sequence.tokens))
     fed = sequence.num_fed >= len(sequence.tokens)
     return Carried(state=sequence.final_state, consumed=sequence.consumed, unfed=None if fed else sequence.tokens[-1])

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hope_serve.engine.plan import memory_bytes
 from hope_serve.model.cadence import Cadence
-from hope_serve.model.checkpoint import Checkpoint
 from hope_serve.model.cms_state import CmsState, cms_shapes, delta_shapes
-from hope_serve.model.learn import level_rules, read_deltas
+from hope_serve.model.learn import read_deltas
+from hope_serve.model.serving.kind import Kind
 from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.slab import Part, SlabLayout
 
@@ -23,14 +23,13 @@ class MemoryForm:
     stored and one that was restored agree to the bit.
     """
 
-    def __init__(self, checkpoint: Checkpoint, precision: Precision, *, pinned: bool) -> None:
-        config = checkpoint.config
-        self.config, self.model = config, checkpoint.model
+    def __init__(self, kind: Kind, precision: Precision, *, pinned: bool) -> None:
+        config = kind.config
+        self.config, self.kind = config, kind
         self.dtype: torch.dtype = getattr(torch, config.memory_dtype)
         self.chunk_sizes = tuple(config.levels[i].chunk_size for i in config.online_levels)
         self._pinned = pinned
-        with torch.no_grad():
-            self.rules = level_rules(checkpoint.model)
+        self.rules = kind.rules()
         self.shapes = cms_shapes(config)
         self._learning = SlabLayout({n: Part(shape, torch.float32) for n, shape in self.shapes.items()})
         self._reading = SlabLayout({n: Part(shape, precision.deltas) for n, shape in delta_shapes(config).items()})

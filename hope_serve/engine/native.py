@@ -23,8 +23,7 @@ from hope_serve.engine.sequence import Sequence
 from hope_serve.engine.stepper import Device, Stepper
 from hope_serve.engine.teaching import Teaching
 from hope_serve.metrics import Metrics
-from hope_serve.model.checkpoint import Checkpoint
-from hope_serve.model.serving.model import ServedModel
+from hope_serve.model.serving.model import Loaded, ServedModel, kind_of
 from hope_serve.model.serving.precision import Precision
 
 
@@ -36,11 +35,12 @@ class NativeEngine(SequenceEngine):
         device: where it runs.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: EngineConfig, metrics: Metrics, *, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Loaded, config: EngineConfig, metrics: Metrics, *, device: str = "cpu") -> None:
         self._checkpoint, self._config, self._device = checkpoint, config, device
-        self._precision = Precision.of(checkpoint.config, device, state=config.state_dtype)
-        self.info: ModelInfo = model_info(checkpoint, config, self._precision, device)
-        align = math.lcm(*checkpoint.config.titans.rule().chunk_sizes) if config.deterministic else 0
+        self._kind = kind_of(checkpoint.model)
+        self._precision = Precision.of(self._kind.config, device, state=config.state_dtype)
+        self.info: ModelInfo = model_info(self._kind, checkpoint.fingerprint, config, self._precision, device)
+        align = math.lcm(*self._kind.cut_tokens) if config.deterministic else 0
         scheduler = Scheduler(
             max_step_tokens=config.max_batch_tokens,
             max_queue_tokens=config.max_queue_tokens,
@@ -76,8 +76,13 @@ class NativeEngine(SequenceEngine):
     def _make(self, scheduler: Scheduler, meter: Meter) -> Stepper:
         """What lives on the device; on the thread that owns it."""
         config = self._config
-        check_fit(DevicePlan.of(self._checkpoint.model, self._precision), config, self._device)
-        model = ServedModel(self._checkpoint.model, device=self._device, precision=self._precision)
+        check_fit(DevicePlan.of(self._kind, self._precision, config), config, self._device)
+        model = ServedModel(
+            self._checkpoint.model,
+            device=self._device,
+            precision=self._precision,
+            max_context_tokens=config.max_context_tokens,
+        )
         pools = Pools(model, config.max_slots, poison=config.poison_slots)
         meter.watch(pools.table)
         device = Device(

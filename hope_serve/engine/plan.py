@@ -10,13 +10,11 @@ import torch
 
 from hope_serve.api import ModelInfo
 from hope_serve.config import ConfigError, EngineConfig
-from hope_serve.model.checkpoint import Checkpoint
 from hope_serve.model.cms_state import cms_shapes, delta_shapes
-from hope_serve.model.config import HopeConfig
-from hope_serve.model.hope import HopeModel
+from hope_serve.model.serving.kind import Kind, ServedConfig
+from hope_serve.model.serving.model import context_limit
 from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.slab import Part, SlabLayout
-from hope_serve.model.serving.state import state_layout
 
 log = logging.getLogger(__name__)
 
@@ -24,20 +22,21 @@ HEADROOM = 0.1
 """Share of a device's memory that is left to activations, graphs and the allocator."""
 
 
-def model_info(checkpoint: Checkpoint, config: EngineConfig, precision: Precision, device: str) -> ModelInfo:
+def model_info(kind: Kind, fingerprint: str, config: EngineConfig, precision: Precision, device: str) -> ModelInfo:
     """What GetModel answers."""
-    model = checkpoint.config
+    model, context = kind.config, context_limit(kind, config.max_context_tokens)
     return ModelInfo(
         name=model.name,
-        fingerprint=checkpoint.fingerprint,
+        fingerprint=fingerprint,
         vocab_size=model.vocab_size,
         hidden_size=model.hidden_size,
         num_layers=model.num_layers,
-        num_heads=model.titans.num_heads,
-        num_parameters=sum(p.numel() for p in checkpoint.model.parameters()),
-        max_prompt_tokens=config.max_prompt_tokens,
-        max_adapt_tokens=config.max_adapt_tokens,
+        num_heads=kind.num_heads,
+        num_parameters=kind.num_parameters,
+        max_prompt_tokens=min(config.max_prompt_tokens, context or config.max_prompt_tokens),
+        max_adapt_tokens=min(config.max_adapt_tokens, context or config.max_adapt_tokens),
         max_stream_tokens=config.max_stream_tokens,
+        max_context_tokens=context,
         level_chunk_sizes=tuple(model.levels[i].chunk_size for i in model.online_levels),
         memory_bytes=memory_bytes(model),
         dtype=str(precision.compute).removeprefix("torch."),
@@ -46,7 +45,7 @@ def model_info(checkpoint: Checkpoint, config: EngineConfig, precision: Precisio
     )
 
 
-def memory_bytes(config: HopeConfig) -> int:
+def memory_bytes(config: ServedConfig) -> int:
     """Bytes of one memory in the store, open accumulators included."""
     kept: torch.dtype = getattr(torch, config.memory_dtype)
     return sum(math.prod(shape) for shape in cms_shapes(config).values()) * kept.itemsize
@@ -62,14 +61,14 @@ class DevicePlan:
     lesson: int
 
     @classmethod
-    def of(cls, model: HopeModel, precision: Precision) -> DevicePlan:
+    def of(cls, kind: Kind, precision: Precision, config: EngineConfig) -> DevicePlan:
         """The plan of a model whose weights need not be there."""
-        shapes, read = cms_shapes(model.config), delta_shapes(model.config)
-        state = state_layout(model, precision).num_bytes
+        shapes, read = cms_shapes(kind.config), delta_shapes(kind.config)
+        state = kind.state_bytes(precision, context_limit(kind, config.max_context_tokens))
         deltas = SlabLayout({name: Part(shape, precision.deltas) for name, shape in read.items()}).num_bytes
         learned = SlabLayout({name: Part(shape, torch.float32) for name, shape in shapes.items()}).num_bytes
         return cls(
-            weights=sum(p.numel() for p in model.parameters()) * precision.compute.itemsize,
+            weights=kind.num_parameters * precision.compute.itemsize,
             state=state,
             deltas=deltas,
             lesson=state + deltas + learned,

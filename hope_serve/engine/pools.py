@@ -1,4 +1,4 @@
-"""Everything that slots hold, at fixed addresses: Titans' state, the memory that is read, and how tokens are drawn."""
+"""Everything that slots hold, at fixed addresses: what sequences carry, their memories, and how tokens are drawn."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from hope_kernels.sample.rows import SamplingRows
 from torch import Tensor
 
 from hope_serve.api import MAX_LOGIT_BIAS, MAX_STOPS, SamplingParams
+from hope_serve.api.engine import Purpose
 from hope_serve.engine.ownership import Ownership
-from hope_serve.engine.sequence import Sequence
+from hope_serve.engine.sequence import History, Sequence
 from hope_serve.engine.slots import SlotTable
 from hope_serve.model.serving.model import ServedModel
 from hope_serve.model.serving.slab import Slab
@@ -27,14 +28,13 @@ class Pools:
 
     def __init__(self, model: ServedModel, num_slots: int, *, poison: bool = False) -> None:
         self._owner = Ownership()
-        self._device, self._poison = model.device, poison
+        self._device, self._poison, self._rereads = model.device, poison, model.kind.rereads
         on_device = model.device.type == "cuda"
         self._copies = torch.cuda.Stream() if on_device else None  # type: ignore[no-untyped-call]
         self.table = SlotTable(num_slots)
         device = str(model.device)
-        self.state_rows = Slab(model.state_layout, num_slots, device=device, fresh=model.fresh_state)
+        self.state = model.state_pool(num_slots)
         self.delta_rows = Slab(model.delta_layout(model.precision.deltas), num_slots, device=device)
-        self.state = model.bind_state(self.state_rows.views)
         self.deltas = model.bind_deltas(self.delta_rows.views)
         self.sampling = SamplingRows.fresh(
             num_slots + 1,
@@ -84,9 +84,9 @@ class Pools:
         """Put a sequence's slot where its start, and what it has drawn, leave off."""
         self.owned()
         if sequence.start.state is None:
-            self.state_rows.clear(sequence.slot)
+            self.state.clear(sequence.slot)
         else:
-            self.state_rows.load(sequence.slot, sequence.start.state)
+            self.state.load(sequence.slot, sequence.start.state)
         self.ready_to_draw(sequence)
 
     def bring(self, slot: int, memory: Tensor | None) -> None:
@@ -116,13 +116,15 @@ class Pools:
     def fork(self, source: Sequence, target: Sequence) -> None:
         """Let a further choice go on where a prompt has ended."""
         self.owned()
-        self.state_rows.copy(source.slot, target.slot)
+        self.state.copy(source.slot, target.slot)
         self.ready_to_draw(target)
 
-    def save(self, slot: int) -> Tensor:
-        """What a conversation carries on, as one row on the host."""
+    def save(self, sequence: Sequence) -> Tensor | History:
+        """What a sequence's state is kept as, on the host: for a conversation, its ids where they are read again."""
         self.owned()
-        return self.state_rows.save(slot)
+        if self._rereads and sequence.purpose is Purpose.GENERATE:
+            return History(tokens=tuple(sequence.tokens))
+        return self.state.save(sequence.slot)
 
     def release(self, holder: Sequence) -> None:
         """Take a slot back."""
@@ -130,7 +132,7 @@ class Pools:
         if not holder.slot:
             return
         if self._poison:
-            self.state_rows.poison(holder.slot)
+            self.state.poison(holder.slot)
         self.table.release(holder.slot, holder)
         holder.slot = 0
 

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from hope_serve.api.engine import ChoiceEnded, GenerateTask, Purpose, ScoreTask,
 from hope_serve.engine.draws import row_key
 from hope_serve.engine.listeners import ChoiceListener, Event, Pending
 from hope_serve.engine.loop import EngineLoop
-from hope_serve.engine.sequence import Sequence, Start
+from hope_serve.engine.sequence import History, Sequence, Start
 
 STUCK_SECONDS = 300.0
 WATCH_SECONDS = 0.5
@@ -65,7 +65,7 @@ class SequenceEngine:
             self._watch.cancel()
         await asyncio.to_thread(self._loop.stop)
 
-    async def generate(self, task: GenerateTask[Tensor, Tensor]) -> AsyncGenerator[TokenDrawn | ChoiceEnded[Tensor]]:
+    async def generate(self, task: GenerateTask[Tensor, Any]) -> AsyncGenerator[TokenDrawn | ChoiceEnded[Any]]:
         """See ``Engine.generate``."""
         events: asyncio.Queue[Event] = asyncio.Queue()
         seed = secrets.randbits(64) if task.sampling.seed is None else task.sampling.seed
@@ -120,18 +120,14 @@ class SequenceEngine:
         return await sequence.listener.finished(sequence, self._loop)
 
 
-def _choice(task: GenerateTask[Tensor, Tensor], index: int, seed: int, events: asyncio.Queue[Event]) -> Sequence:
-    carried = task.carried
-    unfed = [] if carried is None or carried.unfed is None else [carried.unfed]
+def _choice(task: GenerateTask[Tensor, Any], index: int, seed: int, events: asyncio.Queue[Event]) -> Sequence:
+    begins = _beginning(task)
     return Sequence(
         purpose=Purpose.GENERATE,
-        tokens=[*unfed, *task.prompt],
+        tokens=[*begins.tokens, *task.prompt],
+        num_reread=begins.num_reread,
         listener=ChoiceListener(index, task.ends_text[index] if task.ends_text else None, events),
-        start=Start(
-            memory=task.memory,
-            state=carried.state if carried else None,
-            consumed=carried.consumed if carried else 0,
-        ),
+        start=begins.start,
         sampling=task.sampling,
         draw_key=row_key(seed, index),
         end_ids=task.end_ids,
@@ -140,6 +136,23 @@ def _choice(task: GenerateTask[Tensor, Tensor], index: int, seed: int, events: a
         keeps_state=task.keeps_state,
         owner=task.owner,
     )
+
+
+class _Beginning(NamedTuple):
+    start: Start
+    tokens: list[int]
+    num_reread: int = 0
+
+
+def _beginning(task: GenerateTask[Tensor, Any]) -> _Beginning:
+    """Where a conversation goes on: in its state, or with all its tokens from the start."""
+    carried = task.carried
+    if carried is None:
+        return _Beginning(Start(memory=task.memory), [])
+    if isinstance(carried.state, History):
+        return _Beginning(Start(memory=task.memory), list(carried.state.tokens), len(carried.state.tokens))
+    unfed = [] if carried.unfed is None else [carried.unfed]
+    return _Beginning(Start(memory=task.memory, state=carried.state, consumed=carried.consumed), unfed)
 
 
 def _scoring(task: ScoreTask[Tensor], tokens: list[int], start: Start, **options: Any) -> Sequence:

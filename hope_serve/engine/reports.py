@@ -48,12 +48,7 @@ def _level_reports(learned: Learned, deltas: Deltas) -> tuple[LevelReport, ...]:
     form = learned.form
     reports = []
     for index, delta, updates in zip(form.config.online_levels, deltas, learned.cadence.updates(), strict=True):
-        moved = weights = 0.0
-        for layer, block in enumerate(form.model.blocks):
-            level = block.levels[index]
-            moved += float(level.drift(Delta(delta.inner[:, layer], delta.outer[:, layer])))
-            weights += _square(Delta(level.inner, level.outer))
-        reports.append(LevelReport(level=index, updates=updates, drift=math.sqrt(moved / weights)))
+        reports.append(LevelReport(level=index, updates=updates, drift=form.kind.drift(index, delta)))
     return tuple(reports)
 
 

@@ -54,7 +54,7 @@ class Runner:
 
     def __init__(self, model: ServedModel, pools: Pools, *, deterministic: bool) -> None:
         self._model, self._pools, self._alone = model, pools, deterministic
-        self._chunk_sizes = model.config.titans.rule().chunk_sizes
+        self._cut_tokens = model.kind.cut_tokens
         self._graphs = DecodeGraphs(model, pools) if model.device.type == "cuda" else None
 
     def groups(self, plan: Plan) -> Iterator[Group]:
@@ -83,7 +83,7 @@ class Runner:
             torch.cuda.synchronize()
 
     def _decode(self, sequences: list[Sequence]) -> Outcome:
-        fills_chunk = any((s.consumed + 1) % size == 0 for s in sequences for size in self._chunk_sizes)
+        fills_chunk = any((s.consumed + 1) % size == 0 for s in sequences for size in self._cut_tokens)
         if self._graphs:
             sampled = self._graphs.run(sequences, fills_chunk=fills_chunk, num_top=_num_top(sequences))
         else:

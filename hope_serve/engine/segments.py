@@ -12,8 +12,8 @@ from torch import Tensor
 from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState
 from hope_serve.model.serving.batch import Batch
+from hope_serve.model.serving.kind import StatePool
 from hope_serve.model.serving.model import LayerDeltas, ServedModel
-from hope_serve.model.serving.titans import TitansSlots
 
 CAPTURED = (1, 2, 4, 8, 16)
 """Numbers of lessons whose whole segments have a captured graph."""
@@ -44,13 +44,13 @@ class _Graph:
 
 
 class Segments:
-    """Differentiates segments on the learning slots; Titans' state moves on with them.
+    """Differentiates segments on the learning slots; what sequences carry moves on with them.
 
     On a CUDA device, lessons that all learn a whole chunk of the fastest level replay a graph, captured when first
     needed: a segment is thousands of small launches.
     """
 
-    def __init__(self, model: ServedModel, state: Seq[TitansSlots], cms: CmsState) -> None:
+    def __init__(self, model: ServedModel, state: StatePool, cms: CmsState) -> None:
         self._model, self._state, self._cms = model, state, cms
         self._whole = min(model.config.levels[i].chunk_size for i in model.config.online_levels)
         self._graphs: dict[int, _Graph] = {}
@@ -59,7 +59,8 @@ class Segments:
         """See ``SegmentGradients``; what a replay gives is overwritten by the next."""
         count = len(rows.lengths)
         alike = all(length == self._whole for length in rows.lengths)
-        if self._model.device.type != "cuda" or not alike or count not in CAPTURED:
+        replays = self._model.device.type == "cuda" and self._model.kind.captures_lessons
+        if not (replays and alike and count in CAPTURED):
             return self._compute(rows)
         captured = self._graphs.get(count) or self._capture(rows)
         for name in ("tokens", "slots"):
@@ -99,7 +100,10 @@ class Segments:
             hidden = self._model.run(rows.batch, self._state, leaves)
             nll = F.cross_entropy(self._model.logits(hidden), rows.targets, reduction="none")
             loss = (self._model.learning_weight(hidden) * nll).sum()
-            flat = torch.autograd.grad(loss, [side for layer in leaves for pair in layer for side in pair])
+            # A side without rows takes part in nothing, and its gradient has none.
+            flat = torch.autograd.grad(
+                loss, [side for layer in leaves for pair in layer for side in pair], materialize_grads=True
+            )
         return SegmentGradients(gradients=self._stacked(flat), nll=nll.detach())
 
     def _leaves(self, slots: Tensor) -> LayerDeltas:

@@ -25,6 +25,13 @@ class Start:
     memory: Any = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """A conversation as the ids of all that was read and drawn in it, for a model that reads them again."""
+
+    tokens: tuple[int, ...]
+
+
 class Listener(Protocol):
     """Whoever waits for a sequence; called on the engine's thread, so it must be quick. What it raises ends it."""
 
@@ -55,6 +62,7 @@ class Sequence:
     forks: further choices that share this one's prompt and start when it has been fed.
     draw_key: decides its draws, see ``draws.row_key``.
     targets, score_from: for scoring, the successor of every token, and the first whose likelihood is asked for.
+    num_reread: of its first tokens, those of earlier turns, which are read again.
     keeps_state: its state is wanted when it has finished.
     runs_alone: a step failed that it shared, so it shares no more of them.
     last_fed: the plan that fed it a piece last, of those that the scheduler has made.
@@ -77,6 +85,7 @@ class Sequence:
     forks: list[Sequence] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     score_from: int = 0
+    num_reread: int = 0
     keeps_state: bool = False
     runs_alone: bool = False
     last_fed: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,11 +11,11 @@ from torch import Tensor
 from hope_serve.api import LevelReport
 from hope_serve.engine.memory import Learned, MemoryForm
 from hope_serve.engine.reports import level_reports, update_norm
+from hope_serve.engine.sessions import SessionForm
 from hope_serve.errors import FailedPrecondition
 from hope_serve.memory.snapshot import Counter, Snapshot, TensorBytes
 from hope_serve.model.cadence import Cadence
 from hope_serve.model.cms_state import CmsState
-from hope_serve.model.serving.slab import SlabLayout
 
 MEMORY_SCHEMA = 1
 SESSION_SCHEMA = 1
@@ -24,11 +25,11 @@ class Snapshots:
     """Turns one model's memories and conversations into snapshots and back.
 
     Args:
-        state: the layout of what a conversation carries.
+        sessions: what a conversation is kept as.
     """
 
-    def __init__(self, form: MemoryForm, state: SlabLayout, fingerprint: str) -> None:
-        self.form, self._state, self._fingerprint = form, state, fingerprint
+    def __init__(self, form: MemoryForm, sessions: SessionForm, fingerprint: str) -> None:
+        self.form, self._sessions, self._fingerprint = form, sessions, fingerprint
         self.memory_bytes, self.warm_bytes = form.memory_bytes, form.warm_bytes
 
     def blank(self) -> Learned:
@@ -103,19 +104,19 @@ class Snapshots:
             if not torch.isfinite(from_bytes(tensor)).all():
                 raise _misfit(f"tensor {name!r} holds values that are not numbers")
 
-    def of_session(self, row: Tensor, counters: Mapping[str, Counter]) -> Snapshot:
+    def of_session(self, state: Any, counters: Mapping[str, Counter]) -> Snapshot:
         """A conversation's state, in full precision."""
-        tensors = {name: to_bytes(t[None]) for name, t in self._state.of_row(row).items()}
+        tensors = {name: to_bytes(t) for name, t in self._sessions.tensors(state).items()}
         return Snapshot(fingerprint=self._fingerprint, schema=SESSION_SCHEMA, tensors=tensors, counters=counters)
 
-    def session(self, snapshot: Snapshot) -> Tensor:
-        """The state of a stored conversation, as the pools take it; of another precision, it is converted.
+    def session(self, snapshot: Snapshot) -> Any:
+        """The state of a stored conversation, as a sequence begins with it.
 
         Raises:
             FailedPrecondition: the snapshot's layout is newer than this release.
         """
         _check_schema(snapshot.schema, SESSION_SCHEMA, "session")
-        return self._state.row({name: from_bytes(snapshot.tensors[name])[0] for name in self._state.parts})
+        return self._sessions.state({name: from_bytes(t) for name, t in snapshot.tensors.items()})
 
 
 def _moved(learned: Learned, base: Learned | None) -> set[str]:

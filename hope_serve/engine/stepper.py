@@ -214,7 +214,7 @@ class Stepper:
         if sequence.done:
             return
         if sequence.keeps_state and error is None and not sequence.cancelled:
-            sequence.final_state = self._pools.save(sequence.slot)
+            sequence.final_state = self._pools.save(sequence)
         self._scheduler.remove(sequence)
         for holder in (sequence, *sequence.forks):
             self._pools.release(holder)

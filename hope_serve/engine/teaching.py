@@ -28,7 +28,7 @@ Refused = list[tuple[Lesson, HopeError]]
 
 
 class Teaching:
-    """A pool of ``max_lessons`` lessons: each has Titans' state, everything its memory is made of, and what that reads.
+    """A pool of ``max_lessons`` lessons: what a sequence carries, all that its memory is made of, and what that reads.
 
     Only the thread that made it touches it.
 
@@ -43,9 +43,8 @@ class Teaching:
         self.layout = SlabLayout({n: Part(s, torch.float32) for n, s in cms_shapes(model.config).items()})
         self._learned = Slab(self.layout, max_lessons, device=device)
         self._cms = CmsState.of(model.config, self._learned.views)
-        self._state = Slab(model.state_layout, max_lessons, device=device, fresh=model.fresh_state)
-        self._slots = model.bind_state(self._state.views)
-        self._segments = Segments(model, self._slots, self._cms)
+        self._state = model.state_pool(max_lessons)
+        self._segments = Segments(model, self._state, self._cms)
         self._reads = Slab(model.delta_layout(model.precision.deltas), max_lessons, device=device)
         self._deltas = model.bind_deltas(self._reads.views)
         self._kept: torch.dtype = getattr(torch, model.config.memory_dtype)
@@ -173,14 +172,15 @@ class Teaching:
         one = self._cms.map(lambda t: t[slot : slot + 1])
         for i, pair in enumerate(read_deltas(self._model.rules, one, lesson.cadence)):
             for side, tensor in zip(Delta._fields, pair, strict=True):
-                self._reads.views[f"{i}.delta.{side}"][slot] = tensor[0].to(self._model.precision.deltas)
+                if tensor.shape[-2]:
+                    self._reads.views[f"{i}.delta.{side}"][slot] = tensor[0].to(self._model.precision.deltas)
         lesson.after = self._learned.save(slot)
         return []
 
     @torch.no_grad()
     def _reread(self, lessons: Seq[Lesson], rows: Rows) -> None:
         batch = Batch(tokens=rows.batch.tokens, slots=rows.batch.slots, starts=rows.batch.starts)
-        hidden = self._model.run(batch, self._slots, self._deltas)
+        hidden = self._model.run(batch, self._state, self._deltas)
         parts = zip(torch.split(hidden, LOGITS_AT_ONCE), torch.split(rows.targets, LOGITS_AT_ONCE), strict=True)
         nll = torch.cat([F.cross_entropy(self._model.logits(h), t, reduction="none") for h, t in parts])
         for lesson, length, loss in zip(lessons, rows.lengths, self._sums(rows, nll).tolist(), strict=True):

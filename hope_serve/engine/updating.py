@@ -28,6 +28,8 @@ def update_level(
         scale: [B] fp32, a factor on each lesson's gradient.
     """
     for side, one in enumerate(gradient):
+        if not one.shape[-2]:
+            continue  # it does not learn
         matrix = _Matrix(
             delta=level.delta[side],
             gradient=level.gradient[side],

@@ -178,12 +178,35 @@ def read_attention_config(path: Path) -> AttentionConfig:
         raise AttentionCheckpointError(f"{path.name}: {error}") from error
 
 
-def _checked_sums(folder: Path) -> dict[str, str]:
-    for name in (*SUMMED, SUMS):
+def planned_attention_config(folder: Path) -> AttentionConfig:
+    """The config, once the header of the weights has agreed with it; no weight is read and no sum is checked.
+
+    Raises:
+        AttentionCheckpointError: a file is missing, or the weights are not those of the config.
+    """
+    _require(folder, (CONFIG, WEIGHTS))
+    config = read_attention_config(folder / CONFIG)
+    with _opened(folder / WEIGHTS) as file:
+        _check_header(file, expected_tensors(config), config)
+    return config
+
+
+def planned_weights(config: AttentionConfig) -> AttentionWeights:
+    """Weights of the config's sizes, without numbers."""
+    sizes = expected_tensors(config)
+    return _stacked({name: torch.empty(size, device="meta") for name, size in sizes.items()}, config)
+
+
+def _require(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
         if not (folder / name).is_file():
             raise AttentionCheckpointError(
                 f"{folder} has no {name}; a checkpoint of this kind holds {', '.join((*SUMMED, SUMS))}"
             )
+
+
+def _checked_sums(folder: Path) -> dict[str, str]:
+    _require(folder, (*SUMMED, SUMS))
     lines = (folder / SUMS).read_text(errors="replace").splitlines()
     stated = {name: value for value, _, name in (line.partition("  ") for line in lines)}
     actual = {name: _sha256(folder / name) for name in SUMMED}
@@ -198,15 +221,23 @@ def _checked_sums(folder: Path) -> dict[str, str]:
 
 def _read_weights(path: Path, config: AttentionConfig) -> AttentionWeights:
     expected = expected_tensors(config)
-    try:
-        with safe_open(path, framework="pt") as file:
-            _check_header(file, expected, config)
-            read = {name: file.get_tensor(name).float() for name in expected}
-    except SafetensorError as error:
-        raise AttentionCheckpointError(f"{path.name} is not a safetensors file ({error}); convert it again") from error
+    with _opened(path) as file:
+        _check_header(file, expected, config)
+        read = {name: file.get_tensor(name).float() for name in expected}
     for name, tensor in read.items():
         if not torch.isfinite(tensor).all():
             raise AttentionCheckpointError(f"{path.name}: tensor {name} holds NaN or infinity; convert it again")
+    return _stacked(read, config)
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise AttentionCheckpointError(f"{path.name} is not a safetensors file ({error}); convert it again") from error
+
+
+def _stacked(read: dict[str, Tensor], config: AttentionConfig) -> AttentionWeights:
     fields = [name for name in LayerWeights._fields if f"0.{name}" in read]
     stacked = {name: torch.stack([read[f"{i}.{name}"] for i in range(config.num_layers)]) for name in fields}
     embedding = read["embedding"]

@@ -41,6 +41,10 @@ class Checkpoint:
     tokenizer_path: Path
     fingerprint: str
 
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return Tokenizer.load(self.tokenizer_path)
+
 
 def load_checkpoint(folder: Path, *, device: str = "cpu") -> Checkpoint:
     """Read and check a checkpoint; parameters come back as float32, frozen.

@@ -8,8 +8,9 @@ The start changes a matrix W to W + START_SCALE outer inner. Metadata names the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,12 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hope_serve.model.attention import AttentionShape, AttentionWeights, LayerWeights
+from hope_serve.model.attention import MAX_TOKEN_WEIGHT, AttentionShape, AttentionWeights, LayerWeights
 from hope_serve.model.attention_learn import MemoryRule
 
 FORMAT = "hope-memory-part-1"
 MAX_BYTES = 30_000_000
 START_SCALE = 2.0
+BLANK_RANK, BLANK_CHUNK, BLANK_RATE, BLANK_DECAY = 16, 256, 0.02, 0.995
 MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
 _SMALL = ("log_rate", "decay_logit", "token_weight.weight", "token_weight.bias")
 
@@ -45,6 +47,16 @@ class MemoryPart:
         """r, the columns of a user's B."""
         return int(self.tensors["projection"].shape[1])
 
+    @property
+    def has_start(self) -> bool:
+        """Whether it changes the base's own weights."""
+        return any(name.startswith("start.") for name in self.tensors)
+
+    def without_start(self) -> MemoryPart:
+        """What is left of it once the base has its start."""
+        kept = {name: tensor for name, tensor in self.tensors.items() if not name.startswith("start.")}
+        return replace(self, tensors=MappingProxyType(kept))
+
     def rule(self) -> MemoryRule:
         """What ``memory_gradient`` takes."""
         return MemoryRule(
@@ -60,6 +72,23 @@ class MemoryPart:
     def decays(self) -> Tensor:
         """What one update retains in every layer, [L, 1, 1]."""
         return torch.sigmoid(self.tensors["decay_logit"])[:, None, None]
+
+
+def blank_part(shape: AttentionShape, *, base: str) -> MemoryPart:
+    """What a base without a trained part learns by: signs for projections, one rate, and no change of the base.
+
+    The same numbers on every machine, so that a memory can move between them.
+    """
+    layers, generator = shape.num_layers, torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (layers, BLANK_RANK, shape.wide_size), generator=generator) * 2.0 - 1.0
+    tensors = {
+        "projection": signs / math.sqrt(shape.wide_size),
+        "log_rate": torch.full((layers,), math.log(BLANK_RATE)),
+        "decay_logit": torch.full((layers,), math.log(BLANK_DECAY / (1 - BLANK_DECAY))),
+        "token_weight.weight": torch.zeros(shape.hidden_size),
+        "token_weight.bias": torch.tensor([-math.log(MAX_TOKEN_WEIGHT - 1)]),  # a weight of 1
+    }
+    return MemoryPart(tensors=MappingProxyType(tensors), base=base, chunk_size=BLANK_CHUNK)
 
 
 def expected_shapes(shape: AttentionShape, *, rank: int, start_rank: int) -> dict[str, tuple[int, ...]]:
@@ -131,6 +160,24 @@ def save_part(path: Path, part: MemoryPart, notes: Mapping[str, str]) -> None:
     partial.replace(path)
 
 
+def planned_part(path: Path) -> MemoryPart:
+    """A part without its numbers, from the file's header alone.
+
+    Raises:
+        PartError: not a part.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = dict(file.metadata() or {})
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (a file)
+    except (SafetensorError, OSError) as error:
+        raise PartError(f"{path.name} is not a safetensors file ({error}); name a memory part") from error
+    _check_meta(path.name, meta, meta.get("base", ""))
+    tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    _check_ranks(path.name, tensors)
+    return MemoryPart(tensors=MappingProxyType(tensors), base=meta["base"], chunk_size=int(meta["chunk_size"]))
+
+
 def load_part(path: Path, shape: AttentionShape, *, base: str) -> MemoryPart:
     """Read a part for the base with fingerprint ``base``; tensors come back as float32.
 
@@ -173,10 +220,14 @@ def _check_meta(name: str, meta: Mapping[str, str], base: str) -> None:
         raise PartError(f"{name} has chunk_size {meta.get('chunk_size')!r}; it must be a number of tokens, at least 1")
 
 
-def _check_tensors(name: str, tensors: Mapping[str, Tensor], shape: AttentionShape) -> None:
+def _check_ranks(name: str, tensors: Mapping[str, Tensor]) -> None:
     for needed in ("projection", "start.down.inner"):
         if needed not in tensors or tensors[needed].dim() != 3:
             raise PartError(f"{name} lacks a tensor {needed} of three axes; it is no memory part")
+
+
+def _check_tensors(name: str, tensors: Mapping[str, Tensor], shape: AttentionShape) -> None:
+    _check_ranks(name, tensors)
     ranks = {"rank": tensors["projection"].shape[1], "start_rank": tensors["start.down.inner"].shape[1]}
     expected = expected_shapes(shape, **ranks)
     for problem, odd in (("lacks", expected.keys() - tensors.keys()), ("has the unknown", tensors.keys() - expected)):

@@ -62,7 +62,8 @@ class Exchange:
     def _request(self) -> AdaptRequest:
         tokens = self._tokens
         if self._call.learn is Learn.WHOLE_EXCHANGE:
-            tokens += self._prompts.lesson([Message(role="assistant", text="".join(self._answer))])
+            answer = Message(role="assistant", text="".join(self._answer))
+            tokens = self._prompts.lesson([*_last_turns(self._call), answer])
         return AdaptRequest(
             owner=owner_of(self._call.user_id),
             request_id=self._call.learn_request_id,

@@ -123,6 +123,7 @@ class InferenceService(InferenceServiceServicer):
             sampling=call.sampling,
             owner=owner,
             memory=call.memory,
+            following=self._prompts.following(call.prompt) if call.session_id else (),
             session_id=call.session_id,
             request_id=call.request_id,
             priority=call.priority,

@@ -9,7 +9,7 @@ import msgspec
 
 from hope_serve.api import AdaptOptions, ModelInfo, SamplingParams
 from hope_serve.errors import InvalidRequest
-from hope_serve.tokenizer import Tokenizer
+from hope_serve.tokenizer import Vocabulary
 from hope_serve.wire.content import Content, is_messages
 
 Ids = tuple[int, ...]
@@ -21,7 +21,7 @@ class Prompts:
     Its methods take as long as what they are given is long: see ``Workers``.
     """
 
-    def __init__(self, tokenizer: Tokenizer, info: ModelInfo) -> None:
+    def __init__(self, tokenizer: Vocabulary, info: ModelInfo) -> None:
         self.tokenizer = tokenizer
         self._info = info
 
@@ -30,9 +30,16 @@ class Prompts:
         ids = self.plain(content)
         return self._within("prompt", ids, self._info.max_prompt_tokens, "PROMPT_TOO_LONG")
 
+    def following(self, content: Content) -> Ids:
+        """Ids that go on with a conversation: turns behind a reply, or whatever else as it stands."""
+        if is_messages(content):
+            ids = self._chat(lambda: self.tokenizer.encode_following(content))
+            return self._within("prompt", ids, self._info.max_prompt_tokens, "PROMPT_TOO_LONG")
+        return self.prompt(content)
+
     def document_start(self, content: Content | None) -> Ids:
         """As ``prompt``; None is the beginning of a document."""
-        return (self.tokenizer.doc,) if content is None else self.prompt(content)
+        return self.tokenizer.starts if content is None else self.prompt(content)
 
     def continuation(self, content: str | Sequence[int]) -> Ids:
         """Ids that follow a prompt."""
@@ -40,10 +47,8 @@ class Prompts:
         return self._within("continuations", ids, self._info.max_prompt_tokens, "PROMPT_TOO_LONG")
 
     def lesson(self, content: Content, *, reserved: int = 0) -> Ids:
-        """Ids to learn: a closed document, or closed turns. ``reserved`` tokens are still to be added to them."""
-        ids = self._encode(
-            content, lambda text: [*self.tokenizer.encode_document(text), self.tokenizer.end], reply=False
-        )
+        """Ids to learn: a document, or closed turns. ``reserved`` tokens are still to be added to them."""
+        ids = self._encode(content, self.tokenizer.encode_lesson, reply=False)
         return self._within("input", ids, self._info.max_adapt_tokens - reserved, "INPUT_TOO_LONG")
 
     def plain(self, content: Content) -> Ids:
@@ -76,10 +81,16 @@ class Prompts:
         if isinstance(content, str):
             return tuple(encode_text(content))
         if is_messages(content):
-            return tuple(self.tokenizer.encode_chat(content, reply=reply))
+            return self._chat(lambda: self.tokenizer.encode_chat(content, reply=reply))
         ids: Ids = tuple(content)  # type: ignore[arg-type]  # neither text nor turns
         self._check_ids("token_ids", ids)
         return ids
+
+    def _chat(self, encode: Callable[[], list[int]]) -> Ids:
+        try:
+            return tuple(encode())
+        except ValueError as error:
+            raise InvalidRequest("messages", str(error), reason="CHAT_TEMPLATE") from error
 
     def _within(self, field: str, ids: Ids, limit: int, reason: str) -> Ids:
         if len(ids) > limit:

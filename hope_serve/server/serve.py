@@ -17,12 +17,15 @@ import torch
 import uvloop
 
 import hope_serve
-from hope_serve.config import Config, ConfigError, memory_key_secret
+from hope_serve.config import Config, ConfigError, ModelConfig, cache_folder, memory_key_secret
+from hope_serve.convert.fetch import FetchError
+from hope_serve.convert.named import bundled_part, checkpoint_folder
 from hope_serve.engine import NativeEngine, native_codec
 from hope_serve.memory.url_parts import split_url
 from hope_serve.metrics import Metrics
 from hope_serve.metrics_server import MetricsServer
-from hope_serve.model.checkpoint import Checkpoint, load_checkpoint
+from hope_serve.model.load import load_model
+from hope_serve.model.serving.model import Loaded
 from hope_serve.server.devices import chosen_device
 from hope_serve.server.guard import Guard
 from hope_serve.server.listening import free_endpoints
@@ -35,7 +38,6 @@ from hope_serve.server.stores import opened_store
 from hope_serve.server.tracing import Tracing, opened_tracing
 from hope_serve.server.upkeep import upkeep_job
 from hope_serve.service import Service
-from hope_serve.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +96,13 @@ async def running(config: Config) -> AsyncIterator[Running]:
     """A server, from checkpoint to ports; leaving closes everything, in the opposite order."""
     guard = await asyncio.to_thread(Guard.load, config)
     device = chosen_device(config.model.device)
-    checkpoint = await asyncio.to_thread(load_checkpoint, config.model.checkpoint)
+    checkpoint = await asyncio.to_thread(_loaded, config.model)
     metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config, device))
     async with AsyncExitStack() as closing:
         sealed = await closing.enter_async_context(opened_store(config.memory, secret=memory_key_secret()))
         tracing = await closing.enter_async_context(_tracing(config, checkpoint))
         store = measured(sealed, metrics, tracing)
-        tokenizer = Tokenizer.load(checkpoint.tokenizer_path)
+        tokenizer = checkpoint.tokenizer()
         engine = NativeEngine(checkpoint, config.engine, metrics, device=device)
         codec = native_codec(checkpoint, config.engine, device=device)
         service = Service(engine, codec, tokenizer, store, config.engine, metrics)
@@ -150,7 +152,7 @@ async def _end_with(server: Running) -> None:
     os._exit(FAILURE_EXIT_CODE)
 
 
-def _tracing(config: Config, checkpoint: Checkpoint) -> AbstractAsyncContextManager[Tracing]:
+def _tracing(config: Config, checkpoint: Loaded) -> AbstractAsyncContextManager[Tracing]:
     place = split_url(config.memory.url).place
     return opened_tracing(config.tracing, release=hope_serve.__version__, model=checkpoint.config.name, store=place)
 
@@ -165,11 +167,19 @@ async def _metrics_server(listen: str, metrics: Metrics, guard: Guard) -> Metric
         ) from error
 
 
+def _loaded(model: ModelConfig) -> Loaded:
+    try:
+        folder = checkpoint_folder(model.checkpoint, cache_folder())
+    except (FetchError, OSError) as error:
+        raise ConfigError(f"model.checkpoint {model.checkpoint}: {error}") from error
+    return load_model(folder, model.part or bundled_part(model.checkpoint))
+
+
 def _build_labels() -> dict[str, str]:
     return {"version": hope_serve.__version__, "python": platform.python_version(), "torch": torch.__version__}
 
 
-def _model_labels(checkpoint: Checkpoint, config: Config, device: str) -> dict[str, str]:
+def _model_labels(checkpoint: Loaded, config: Config, device: str) -> dict[str, str]:
     return {
         "name": checkpoint.config.name,
         "fingerprint": checkpoint.fingerprint,

@@ -28,7 +28,7 @@ from hope_serve.server.prompts import Prompts
 from hope_serve.server.reflection import enable_reflection
 from hope_serve.server.tracing import Tracing
 from hope_serve.server.workers import Workers
-from hope_serve.tokenizer import Tokenizer
+from hope_serve.tokenizer import Vocabulary
 
 if TYPE_CHECKING:
     from hope_serve.service import Service
@@ -52,7 +52,7 @@ class HopeServer:
         self,
         config: ServerConfig,
         service: Service,
-        tokenizer: Tokenizer,
+        tokenizer: Vocabulary,
         metrics: Metrics,
         guard: Guard,
         tracing: Tracing,

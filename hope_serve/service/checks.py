@@ -25,6 +25,9 @@ class Checks:
 
     def generate(self, request: GenerateRequest) -> None:
         """Raises InvalidRequest."""
+        self._tokens("following", request.following, least=0, most=self._info.max_prompt_tokens)
+        if not request.session_id:
+            self.context(request)
         self._tokens("prompt", request.prompt, least=0 if request.session_id else 1, most=self._info.max_prompt_tokens)
         self._ids("sampling.stop_token_ids", request.sampling.stop_token_ids)
         self._ids("sampling.logit_bias", tuple(token for token, _ in request.sampling.logit_bias))
@@ -37,6 +40,22 @@ class Checks:
             raise InvalidRequest("session_id", "a conversation needs a user_id; set it, or leave session_id out")
         if request.session_id and request.sampling.n != 1:
             raise InvalidRequest("sampling.n", f"{request.sampling.n} choices cannot continue one session; set n to 1")
+
+    def context(self, request: GenerateRequest, *, behind: int = 0) -> None:
+        """Whether prompt and answer fit behind what a conversation has said so far. Raises InvalidRequest."""
+        limit, prompt, asked = self._info.max_context_tokens, len(request.prompt), request.sampling.max_tokens
+        if not limit or behind + prompt + asked <= limit:
+            return
+        remedy = "start a new session_id" if behind else "send less"
+        earlier = f"{behind} tokens of earlier turns, " if behind else ""
+        left = limit - behind - prompt
+        fewer = f"ask for at most {left}, " if left > 0 else ""
+        raise InvalidRequest(
+            "sampling.max_tokens",
+            f"{earlier}{prompt} of the prompt and {asked} of the answer are more than the context of {limit} tokens; "
+            f"{fewer}{remedy}, or serve with a larger engine.max_context_tokens",
+            reason="CONTEXT_FULL",
+        )
 
     def adapt(self, request: AdaptRequest) -> None:
         """Raises InvalidRequest."""

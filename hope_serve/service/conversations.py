@@ -37,6 +37,11 @@ class Conversation:
         return replace(asked, min_version=None, exact_version=self.memory_version or None)
 
     @property
+    def num_behind(self) -> int:
+        """Tokens of the earlier turns."""
+        return self.carried.consumed + (self.carried.unfed is not None) if self.carried else 0
+
+    @property
     def reads_plain_model(self) -> bool:
         """Whether the conversation began without a memory and stays so."""
         return self.turn > 0 and self.memory_version == 0

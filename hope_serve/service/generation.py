@@ -9,7 +9,7 @@ from typing import Any
 from hope_serve.api import Delta, Ended, GenerateEvent, GenerateRequest, TokenLogprob, Usage
 from hope_serve.api.engine import Carried, ChoiceEnded, Engine, GenerateTask, TokenDrawn
 from hope_serve.service.text_stream import Piece, TextStream
-from hope_serve.tokenizer import Tokenizer
+from hope_serve.tokenizer import Vocabulary
 
 
 class Generation:
@@ -25,7 +25,7 @@ class Generation:
         self,
         request: GenerateRequest,
         engine: Engine[Any, Any, Any],
-        tokenizer: Tokenizer,
+        tokenizer: Vocabulary,
         *,
         memory: Any = None,
         carried: Carried[Any] | None = None,
@@ -37,7 +37,7 @@ class Generation:
         self._task = GenerateTask(
             prompt=request.prompt,
             sampling=sampling,
-            end_ids=frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else {tokenizer.end}),
+            end_ids=frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else tokenizer.ends),
             memory=memory,
             carried=carried,
             keeps_state=keeps_state,
@@ -70,7 +70,7 @@ class Generation:
         return [Delta(choice=choice, text=piece.text, token_ids=ids, logprobs=logprobs)]
 
 
-def _texts(request: GenerateRequest, tokenizer: Tokenizer) -> list[TextStream]:
+def _texts(request: GenerateRequest, tokenizer: Vocabulary) -> list[TextStream]:
     sampling = request.sampling
     return [TextStream(tokenizer, sampling.stop, min_tokens=sampling.min_tokens) for _ in range(sampling.n)]
 
@@ -94,6 +94,6 @@ def _ended(event: ChoiceEnded[Any], matched_stop: str) -> Ended:
         choice=event.choice,
         finish_reason=event.reason,
         matched_stop=matched_stop,
-        usage=Usage(prompt_tokens=event.num_prompt, completion_tokens=event.num_drawn),
+        usage=Usage(prompt_tokens=event.num_prompt, completion_tokens=event.num_drawn, reread_tokens=event.num_reread),
         timings=event.timings,
     )

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from hope_serve.api import (
@@ -42,7 +43,7 @@ from hope_serve.service.latency import Latency
 from hope_serve.service.scoring import Scoring
 from hope_serve.service.streamed import Around, StreamedAdaptation
 from hope_serve.service.warm import Memories, Warm
-from hope_serve.tokenizer import Tokenizer
+from hope_serve.tokenizer import Vocabulary
 
 
 @asynccontextmanager
@@ -63,7 +64,7 @@ class Service:
         self,
         engine: Engine[Any, Any, Any],
         codec: Codec,
-        tokenizer: Tokenizer,
+        tokenizer: Vocabulary,
         store: MemoryStore,
         config: EngineConfig,
         metrics: Metrics,
@@ -196,6 +197,9 @@ class Service:
         try:
             warm = await self._conversation_memory(conversation, request)
             version = warm.version if warm else 0
+            if conversation.turn and request.following:
+                request = replace(request, prompt=request.following)
+            self._checks.context(request, behind=conversation.num_behind)
             generation = Generation(
                 request,
                 self._engine,

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from hope_serve.api import TokenLogprob
-from hope_serve.tokenizer import StreamDecoder, Tokenizer
+from hope_serve.tokenizer import StreamDecoder, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class TextStream:
         min_tokens: what these first tokens say is the answer's, whatever it spells; stop strings count behind them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: tuple[str, ...], *, min_tokens: int = 0) -> None:
+    def __init__(self, tokenizer: Vocabulary, stops: tuple[str, ...], *, min_tokens: int = 0) -> None:
         self._decoder = StreamDecoder(tokenizer)
         self._stops = stops
         self._min_tokens = min_tokens

@@ -8,7 +8,6 @@ from hope_serve.config import EngineConfig
 from hope_serve.engine import NativeEngine, native_codec
 from hope_serve.metrics import Metrics
 from hope_serve.service import Service
-from hope_serve.tokenizer import Tokenizer
 
 
 @asynccontextmanager
@@ -18,7 +17,7 @@ async def running_service(checkpoint, store, *, metrics=None, device="cpu", **op
     service = Service(
         NativeEngine(checkpoint, config, metrics, device=device),
         native_codec(checkpoint, config, device=device),
-        Tokenizer.load(checkpoint.tokenizer_path),
+        checkpoint.tokenizer(),
         store,
         config,
         metrics,

@@ -19,11 +19,10 @@ class Served:
         precision = precision or Precision(compute=dtype, state=dtype, ring=dtype, deltas=dtype)
         self.device = device
         self.model = ServedModel(model, device=device, precision=precision)
-        self.rows = Slab(self.model.state_layout, num_slots, device=device, fresh=self.model.fresh_state)
+        self.rows = self.model.state_pool(num_slots)
         self.memories = Slab(self.model.delta_layout(precision.deltas), num_slots, device=device)
         for slot in range(num_slots + 1):
             self.rows.clear(slot)
-        self.state = self.model.bind_state(self.rows.views)
         self.deltas = self.model.bind_deltas(self.memories.views)
 
     def remember(self, slots, deltas):
@@ -42,7 +41,7 @@ class Served:
             slots=torch.tensor(list(runs), dtype=torch.int32, device=self.device),
             starts=starts.to(self.device),
         )
-        hidden = self.model.run(batch, self.state, self.deltas)
+        hidden = self.model.run(batch, self.rows, self.deltas)
         return dict(zip(runs, hidden.split(counts), strict=True))
 
     def step(self, tokens, *, padding=0):
@@ -51,4 +50,4 @@ class Served:
             tokens=torch.tensor([*tokens.values(), *[0] * padding], device=self.device),
             slots=torch.tensor([*tokens, *[0] * padding], dtype=torch.int32, device=self.device),
         )
-        return dict(zip(tokens, self.model.run(batch, self.state, self.deltas), strict=False))
+        return dict(zip(tokens, self.model.run(batch, self.rows, self.deltas), strict=False))

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-from hope_serve.model.config import HopeConfig
+
+class StatedPrecision(Protocol):
+    """What a checkpoint's config says of its numbers."""
+
+    @property
+    def dtype(self) -> str:
+        """Of its matrices."""
+        ...
+
+    @property
+    def memory_dtype(self) -> str:
+        """Of what users have learned."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +44,7 @@ class Precision:
         return torch.float64 if self.compute is torch.float64 else torch.float32
 
     @classmethod
-    def of(cls, config: HopeConfig, device: str, *, state: str = "auto") -> Precision:
+    def of(cls, config: StatedPrecision, device: str, *, state: str = "auto") -> Precision:
         """fp32 on a CPU; elsewhere as the checkpoint says. ``state``: float32, float16 or auto (fp16 on a device)."""
         if torch.device(device).type == "cpu":
             wide = torch.float32

@@ -53,7 +53,7 @@ class ServedTitans:
         )
         return TitansSlots(tail=views["tail"], clocks=clocks)
 
-    def run(self, x: Tensor, batch: Batch, state: TitansSlots) -> Tensor:
+    def run(self, x: Tensor, batch: Batch, state: TitansSlots, shared: None = None) -> Tensor:  # noqa: ARG002
         """x: [N, d] to [N, d]; the state moves in place."""
         u = conv_silu(x, state.tail, self._conv, batch.slots, batch.starts)
         keys, queries = product(u, self._input).chunk(2, -1)

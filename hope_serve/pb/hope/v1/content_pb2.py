@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15hope/v1/content.proto\x12\x07hope.v1\"4\n\x07Message\x12\x1b\n\x04role\x18\x01 \x01(\x0e\x32\r.hope.v1.Role\x12\x0c\n\x04text\x18\x02 \x01(\t\".\n\x08Messages\x12\"\n\x08messages\x18\x01 \x03(\x0b\x32\x10.hope.v1.Message\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x03\"j\n\x07Timings\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x17\n\x0frestore_seconds\x18\x02 \x01(\x01\x12\x17\n\x0fprefill_seconds\x18\x03 \x01(\x01\x12\x16\n\x0e\x64\x65\x63ode_seconds\x18\x04 \x01(\x01*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15hope/v1/content.proto\x12\x07hope.v1\"4\n\x07Message\x12\x1b\n\x04role\x18\x01 \x01(\x0e\x32\r.hope.v1.Role\x12\x0c\n\x04text\x18\x02 \x01(\t\".\n\x08Messages\x12\"\n\x08messages\x18\x01 \x03(\x0b\x32\x10.hope.v1.Message\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x03\x12\x15\n\rreread_tokens\x18\x03 \x01(\x03\"j\n\x07Timings\x12\x15\n\rqueue_seconds\x18\x01 \x01(\x01\x12\x17\n\x0frestore_seconds\x18\x02 \x01(\x01\x12\x17\n\x0fprefill_seconds\x18\x03 \x01(\x01\x12\x16\n\x0e\x64\x65\x63ode_seconds\x18\x04 \x01(\x01*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hope.v1.content_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=328
-  _globals['_ROLE']._serialized_end=408
+  _globals['_ROLE']._serialized_start=351
+  _globals['_ROLE']._serialized_end=431
   _globals['_MESSAGE']._serialized_start=34
   _globals['_MESSAGE']._serialized_end=86
   _globals['_MESSAGES']._serialized_start=88
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIDS']._serialized_start=136
   _globals['_TOKENIDS']._serialized_end=159
   _globals['_USAGE']._serialized_start=161
-  _globals['_USAGE']._serialized_end=218
-  _globals['_TIMINGS']._serialized_start=220
-  _globals['_TIMINGS']._serialized_end=326
+  _globals['_USAGE']._serialized_end=241
+  _globals['_TIMINGS']._serialized_start=243
+  _globals['_TIMINGS']._serialized_end=349
 # @@protoc_insertion_point(module_scope)

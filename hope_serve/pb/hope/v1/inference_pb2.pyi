@@ -964,6 +964,7 @@ class GetModelResponse(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     DETERMINISTIC_FIELD_NUMBER: _builtins.int
     MAX_STREAM_TOKENS_FIELD_NUMBER: _builtins.int
+    MAX_CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The checkpoint's name."""
     fingerprint: _builtins.str
@@ -975,7 +976,7 @@ class GetModelResponse(_message.Message):
     num_layers: _builtins.int
     """Blocks."""
     num_heads: _builtins.int
-    """Titans heads a block."""
+    """Heads of Titans or of attention, a block."""
     num_parameters: _builtins.int
     """Trained parameters."""
     max_prompt_tokens: _builtins.int
@@ -992,6 +993,8 @@ class GetModelResponse(_message.Message):
     """Whether an output is independent of its neighbours to the bit."""
     max_stream_tokens: _builtins.int
     """The longest history of one AdaptStream, in tokens of all its parts."""
+    max_context_tokens: _builtins.int
+    """Tokens that one sequence may have, its replies included; 0 is any number."""
     @_builtins.property
     def level_chunk_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens between updates of every online level, fast to slow."""
@@ -1014,10 +1017,11 @@ class GetModelResponse(_message.Message):
         device: _builtins.str = ...,
         deterministic: _builtins.bool = ...,
         max_stream_tokens: _builtins.int = ...,
+        max_context_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deterministic", b"deterministic", "device", b"device", "dtype", b"dtype", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "level_chunk_sizes", b"level_chunk_sizes", "max_adapt_tokens", b"max_adapt_tokens", "max_prompt_tokens", b"max_prompt_tokens", "max_stream_tokens", b"max_stream_tokens", "memory_bytes", b"memory_bytes", "name", b"name", "num_heads", b"num_heads", "num_layers", b"num_layers", "num_parameters", b"num_parameters", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deterministic", b"deterministic", "device", b"device", "dtype", b"dtype", "fingerprint", b"fingerprint", "hidden_size", b"hidden_size", "level_chunk_sizes", b"level_chunk_sizes", "max_adapt_tokens", b"max_adapt_tokens", "max_context_tokens", b"max_context_tokens", "max_prompt_tokens", b"max_prompt_tokens", "max_stream_tokens", b"max_stream_tokens", "memory_bytes", b"memory_bytes", "name", b"name", "num_heads", b"num_heads", "num_layers", b"num_layers", "num_parameters", b"num_parameters", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
