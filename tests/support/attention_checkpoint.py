@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
+from support.other_makers import hugging_face
 
 from hope_serve.convert.read import read_source
 from hope_serve.convert.write import convert
 from hope_serve.model.attention_checkpoint import load_attention_checkpoint
 from hope_serve.model.parts import MemoryPart, expected_shapes, save_part
-from support.other_makers import hugging_face
 
 CHUNK = 16
 
