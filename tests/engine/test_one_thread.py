@@ -62,7 +62,7 @@ async def test_whoever_touches_it_from_another_thread_is_noticed(checkpoint, sto
         async with running_service(checkpoint, store):
             (device,) = devices
             device.pools.last_token[1].item()
-            await asyncio.to_thread(device.pools.state_rows.rows[1].clone)
+            await asyncio.to_thread(device.pools.state.rows[1].clone)
             for touch in (
                 lambda: device.pools.save(1),
                 lambda: device.pools.bring(1, None),

@@ -48,7 +48,7 @@ async def test_freed_slots_are_poisoned_and_nothing_of_it_surfaces(open_engine, 
                 said.append([await crowd(engine) for _ in range(2)])
     (clean, poisoned), (_, device) = said, devices
     assert poisoned == clean
-    for slab in (device.pools.state_rows, device.teaching._state, device.teaching._learned):
+    for slab in (device.pools.state, device.teaching._state, device.teaching._learned):
         floats = [view[1:] for view in slab.views.values() if view.is_floating_point()]
         assert all(view.isnan().all() for view in floats)  # everybody has left
 

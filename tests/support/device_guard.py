@@ -36,7 +36,7 @@ class DeviceGuard(TorchDispatchMode):
 def storages(device) -> list[int]:
     """Where everything lies that slots and lessons hold."""
     pools, teaching = device.pools, device.teaching
-    slabs = (pools.state_rows, pools.delta_rows, teaching._learned, teaching._state, teaching._reads)
+    slabs = (pools.state, pools.delta_rows, teaching._learned, teaching._state, teaching._reads)
     tensors = [*(slab.rows for slab in slabs), pools.remembers, pools.last_token, *vars(pools.sampling).values()]
     return [tensor.untyped_storage().data_ptr() for tensor in tensors]
 
