@@ -24,8 +24,7 @@ from hope_serve.engine.sequence import Sequence, Start
 from hope_serve.engine.stepper import Device, Stepper
 from hope_serve.engine.teaching import Teaching
 from hope_serve.metrics import Metrics
-from hope_serve.model.checkpoint import Checkpoint
-from hope_serve.model.serving.model import ServedModel
+from hope_serve.model.serving.model import Loaded, ServedModel
 from hope_serve.model.serving.precision import Precision
 
 PARTS = (*SPANS, "other", "host")
@@ -67,7 +66,7 @@ class StepProfile:
 
 @torch.no_grad()
 def profile_decode(
-    checkpoint: Checkpoint, config: EngineConfig, device: str, count: int, *, trace: Path | None = None
+    checkpoint: Loaded, config: EngineConfig, device: str, count: int, *, trace: Path | None = None
 ) -> StepProfile:
     """Decode ``count`` sequences, each with a memory of its own, at places that are spread over a chunk.
 
@@ -108,21 +107,15 @@ def _traced(decode: _Decode, activities: list[ProfilerActivity]) -> tuple[Any, f
 def step_bytes(model: ServedModel, count: int) -> dict[str, int]:
     """The fewest bytes that each part of a step moves, on average over a chunk: weights once, the rest a sequence."""
     config, precision = model.config, model.precision
-    layers, heads, size = config.num_layers, config.titans.num_heads, config.head_size
     products, memories = model.weight_bytes()
-    matrices = model.state_layout.num_bytes - 2 * _ring_bytes(model)
-    ring = _ring_bytes(model)
     rows = count * config.hidden_size * precision.compute.itemsize
     return {
         "projections": products,
-        "read": count * (matrices + ring),  # half of both rings is full on average
         "project": memories,
         "deltas": count * model.delta_layout(precision.deltas).num_bytes,
-        "commit": count * (2 * matrices + 2 * ring) // config.titans.chunk_size,
-        "norms": 3 * rows * layers * (1 + len(config.levels)),
-        "conv": count * layers * heads * size * 7 * precision.compute.itemsize,
+        "norms": 3 * rows * config.num_layers * (1 + len(config.levels)),
         "sampling": count * config.vocab_size * 4,
-    }
+    } | {name: count * moved for name, moved in model.kind.state_traffic(precision).items()}
 
 
 def read_bandwidth(device: torch.device, num_bytes: int) -> float:
@@ -141,7 +134,7 @@ def read_bandwidth(device: torch.device, num_bytes: int) -> float:
 class _Decode:
     """The engine's own step, without an event loop around it."""
 
-    def __init__(self, checkpoint: Checkpoint, config: EngineConfig, device: str, count: int) -> None:
+    def __init__(self, checkpoint: Loaded, config: EngineConfig, device: str, count: int) -> None:
         precision = Precision.of(checkpoint.config, device, state=config.state_dtype)
         self.model = ServedModel(checkpoint.model, device=device, precision=precision)
         scheduler = Scheduler(max_step_tokens=1 << 20, max_queue_tokens=1 << 40)
@@ -153,7 +146,7 @@ class _Decode:
             looks_ahead=self.model.device.type == "cuda",
         )
         self._stepper = Stepper(scheduler, made, Meter(Metrics(), scheduler))
-        chunk = checkpoint.config.titans.chunk_size
+        chunk = self.model.kind.cut_tokens[0]
         memory = torch.zeros(self.model.delta_layout(precision.deltas).num_bytes, dtype=torch.uint8)
         for number in range(count):
             sequence = _endless(1 + number * chunk // count % chunk, memory.clone())
@@ -238,12 +231,6 @@ def _span_around(event: Any) -> str:
             return str(parent.name)
         parent = parent.cpu_parent
     return ""
-
-
-def _ring_bytes(model: ServedModel) -> int:
-    """Of one of a slot's two rings, all layers."""
-    config = model.config
-    return config.num_layers * config.hidden_size * config.titans.chunk_size * model.precision.ring.itemsize
 
 
 def _wait(device: torch.device) -> None:

@@ -42,7 +42,7 @@ def test_floors_count_weights_once_and_the_rest_for_every_sequence():
     for name in ("read", "deltas", "norms", "conv", "sampling"):
         assert four[name] == 4 * one[name] > 0
     assert set(one) <= set(SPANS)
-    assert one["read"] <= served.state_layout.num_bytes
+    assert one["read"] <= served.state_pool(1).layout.num_bytes
 
 
 def test_bandwidth_is_measured():

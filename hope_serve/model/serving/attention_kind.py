@@ -85,6 +85,10 @@ class AttentionKind:
         shape = self._shape
         return 2 * shape.num_layers * max_tokens * shape.num_key_heads * shape.head_size * precision.compute.itemsize
 
+    def state_traffic(self, precision: Precision) -> dict[str, int]:
+        """See ``Kind.state_traffic``: the cache, with as many tokens behind as prompts are cut at."""
+        return {"read": self.state_bytes(precision, CUT_TOKENS)}
+
     def pool(
         self, layers: Sequence[ServedLayer], num_slots: int, *, device: str, precision: Precision, max_tokens: int
     ) -> CachePool:

@@ -175,6 +175,10 @@ class Kind(Protocol):
         """Bytes of one slot's state."""
         ...
 
+    def state_traffic(self, precision: Precision) -> dict[str, int]:
+        """Bytes of state that a decode step moves for one sequence, on average, by part of a step."""
+        ...
+
     def pool(
         self, layers: Sequence[ServedLayer], num_slots: int, *, device: str, precision: Precision, max_tokens: int
     ) -> StatePool:

@@ -95,6 +95,18 @@ class TitansKind:
         """See ``Kind.state_bytes``."""
         return self.state_layout(precision).num_bytes
 
+    def state_traffic(self, precision: Precision) -> dict[str, int]:
+        """See ``Kind.state_traffic``: matrices are read in every step and written once a chunk."""
+        config = self.config
+        chunk, width = config.titans.chunk_size, config.num_layers * config.hidden_size
+        ring = width * chunk * precision.ring.itemsize
+        matrices = self.state_layout(precision).num_bytes - 2 * ring
+        return {
+            "read": matrices + ring,  # half of both rings is full on average
+            "commit": (2 * matrices + 2 * ring) // chunk,
+            "conv": width * 7 * precision.compute.itemsize,
+        }
+
     def pool(
         self,
         layers: Sequence[ServedLayer],
