@@ -64,6 +64,7 @@ class GenerateTask(Generic[Memory, State]):
         ends_text: for each choice, whether a token ends its text, as at a stop string; asked once a token, in order,
             on the engine's own thread, so it must be quick. None when nothing but ids can end it.
         owner: whose turn this takes.
+        payer: the tenant whose turn it takes where nobody owns it.
     """
 
     prompt: tuple[int, ...]
@@ -76,6 +77,7 @@ class GenerateTask(Generic[Memory, State]):
     priority: int = 0
     deadline: float = math.inf
     owner: Owner | None = None
+    payer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,7 @@ class ScoreTask(Generic[Memory]):
     priority: int = 0
     deadline: float = math.inf
     owner: Owner | None = None
+    payer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

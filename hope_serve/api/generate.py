@@ -66,12 +66,14 @@ class GenerateRequest:
     """Tokens to continue. ``owner`` None is the plain model; ``deadline`` is on the ``time.monotonic`` clock.
 
     ``following``: what stands in the prompt's place where the conversation goes on and has not begun; empty: the same.
+    ``payer``: the tenant whose turn it takes, where it has no owner.
     """
 
     prompt: tuple[int, ...]
     following: tuple[int, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
     owner: Owner | None = None
+    payer: str = ""
     memory: MemoryChoice = field(default_factory=MemoryChoice)
     session_id: str = ""
     request_id: str = ""

@@ -20,6 +20,7 @@ class ScoreRequest:
     prompt: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
     owner: Owner | None = None
+    payer: str = ""
     memory: MemoryChoice = field(default_factory=MemoryChoice)
     deadline: float = math.inf
 

@@ -135,6 +135,7 @@ def _choice(task: GenerateTask[Tensor, Any], index: int, seed: int, events: asyn
         deadline=task.deadline,
         keeps_state=task.keeps_state,
         owner=task.owner,
+        payer=task.payer,
     )
 
 
@@ -164,6 +165,7 @@ def _scoring(task: ScoreTask[Tensor], tokens: list[int], start: Start, **options
         priority=task.priority,
         deadline=task.deadline,
         owner=task.owner,
+        payer=task.payer,
         **options,
     )
 

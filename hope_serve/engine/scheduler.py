@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
-from hope_serve.api import Owner
 from hope_serve.engine.fairness import FairQueue
+from hope_serve.engine.outbid import giving_way
+from hope_serve.engine.pace import Pace, Spent, Wanted, shared_rows
 from hope_serve.engine.sequence import Sequence
 from hope_serve.errors import DeadlineExceeded, Exhausted
-
-# Until a rate was measured, assume a slow one: a deadline refused in error costs a retry, one missed costs the work.
-ASSUMED_TOKENS_PER_SECOND = 1000.0
-ASSUMED_LEARNING_PER_SECOND = 500.0
-RATE_MEMORY = 0.9
-LEAST_STEP_TOKENS = 16
-"""Prompt tokens that go in a step, however long they take."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +24,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plan:
-    """One step: one token each of ``decode``, ``pieces`` of known tokens, whole segments of ``lessons``."""
+    """One step: one token each of ``decode``, ``pieces`` of known tokens, whole segments of ``lessons``.
+
+    beside_seconds: see ``Allowance``.
+    """
 
     decode: list[Sequence] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     lessons: list[Sequence] = field(default_factory=list)
+    beside_seconds: float = 0.0
 
     @property
     def num_lesson_tokens(self) -> int:
@@ -41,14 +40,14 @@ class Plan:
         return sum(s.lesson.next_length() for s in self.lessons if s.lesson)
 
     @property
-    def num_read_tokens(self) -> int:
-        """Tokens that are fed to no lesson."""
-        return len(self.decode) + sum(piece.length for piece in self.pieces)
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the pieces."""
+        return sum(piece.length for piece in self.pieces)
 
     @property
     def num_tokens(self) -> int:
         """Tokens that the step computes."""
-        return self.num_read_tokens + self.num_lesson_tokens
+        return len(self.decode) + self.num_prompt_tokens + self.num_lesson_tokens
 
 
 class Scheduler:
@@ -64,9 +63,7 @@ class Scheduler:
         align: cut prompts only at multiples of this many tokens (0: anywhere), so that the arithmetic of a
             sequence does not depend on who else runs.
 
-    While sequences draw, prompts get as much time as drawing takes, in every second step, and lessons as much time as
-    all others have: so nobody who draws is slowed to less than about a quarter by what others bring. The steps
-    between, without prompts, are those that tell how long drawing takes.
+    How much of a step is for drawing, for prompts and for lessons is ``Pace``'s.
     """
 
     def __init__(
@@ -79,17 +76,12 @@ class Scheduler:
         adapt_step_seconds: float = 0.05,
         align: int = 0,
     ) -> None:
-        self._max_step_tokens = max_step_tokens
         self._max_queue_tokens = max_queue_tokens
         self._max_lessons, self._max_lesson_tokens = max_lessons, max_lesson_tokens
-        self._drawing_seconds = 0.0
-        self._prompts_wait = False
+        self._pace = Pace(max_step_tokens)
         self._num_plans = 0
-        self._lesson_debt = 0.0
         self._adapt_step_seconds = adapt_step_seconds
         self._align = align
-        self._tokens_per_second = ASSUMED_TOKENS_PER_SECOND
-        self._learning_per_second = ASSUMED_LEARNING_PER_SECOND
         self._admitted: dict[Sequence, int] = {}
         self._lock = threading.Lock()
         self._reads: FairQueue[Sequence] = FairQueue()
@@ -128,8 +120,8 @@ class Scheduler:
         line = self._lessons if sequence.lesson else self._reads
         line.push(
             sequence,
-            tenant=sequence.owner.tenant if sequence.owner else "",
-            user=sequence.owner.user if sequence.owner else "",
+            tenant=sequence.tenant,
+            user=sequence.user,
             cost=max(1, sequence.work),
             priority=sequence.priority,
         )
@@ -145,6 +137,20 @@ class Scheduler:
         self._lessons.remove(sequence)
         if sequence in self.running:
             self.running.remove(sequence)
+
+    def giving_way(self, num_free_slots: int) -> list[Sequence]:
+        """Who has to give a slot back before the next ``start``; see ``outbid``."""
+        first = self._reads.peek()
+        return giving_way(self.running, first, num_free_slots) if first else []
+
+    def wrote(self, sequence: Sequence) -> None:
+        """A token was drawn: whoever writes much is that much later in starting more."""
+        self._reads.charge(tenant=sequence.tenant, user=sequence.user, cost=1)
+
+    def put_back(self, sequence: Sequence) -> None:
+        """Let a running sequence wait again."""
+        self.running.remove(sequence)
+        self.add(sequence)
 
     def start(self, num_free_slots: int) -> list[Sequence]:
         """Move waiting sequences to running, in turn, while slots and places for lessons last."""
@@ -171,57 +177,76 @@ class Scheduler:
         plan = self._plan_of(here)
         if not plan.num_tokens and len(here) < len(self.running):
             plan = self._plan_of(self.running)
-        self._prompts_wait = bool(plan.decode and plan.pieces)
         self._num_plans += 1
+        for sequence in plan.decode:
+            sequence.last_drew = self._num_plans
         for piece in plan.pieces:
             piece.sequence.last_fed = self._num_plans
         return plan
 
+    def measured(self, plan: Plan, *, reading: float, learning: float, num_lesson_tokens: int) -> None:
+        """Learn how fast drawing, prompts and lessons go. Seconds of each part of a step."""
+        self._pace.measured(
+            Spent(
+                rows=len(plan.decode),
+                prompt_tokens=plan.num_prompt_tokens,
+                lesson_tokens=num_lesson_tokens,
+                reading=reading,
+                learning=learning,
+                beside_seconds=plan.beside_seconds,
+            )
+        )
+
     def _plan_of(self, sequences: list[Sequence]) -> Plan:
-        plan = Plan(decode=[sequence for sequence in sequences if sequence.draws])
-        budget = self._prompt_budget(others_draw=bool(plan.decode))
-        prompts = [s for s in sequences if s.num_unfed and not (s.draws or s.lesson)] if budget > 0 else []
-        for sequence in self._in_turn(prompts):
+        draws = [sequence for sequence in sequences if sequence.draws]
+        prompts = [s for s in sequences if s.num_unfed and not (s.draws or s.lesson)]
+        lessons = [s for s in sequences if s.lesson and not s.lesson.finished]
+        rows = dict(Counter(sequence.tenant for sequence in draws))
+        allowance = self._pace.allow(
+            Wanted(
+                rows=rows,
+                others=any(sequence.tenant not in rows for sequence in (*prompts, *lessons)),
+                prompts=bool(prompts),
+                lessons=bool(lessons),
+            )
+        )
+        return Plan(
+            decode=_rows(draws, allowance.rows),
+            pieces=self._pieces(prompts, allowance.prompt_tokens),
+            lessons=self._segments(lessons, others_wait=bool(draws or prompts)) if allowance.lessons else [],
+            beside_seconds=allowance.beside_seconds,
+        )
+
+    def _pieces(self, prompts: list[Sequence], budget: int) -> list[Piece]:
+        pieces: list[Piece] = []
+        for sequence in self._in_turn(prompts) if budget > 0 else ():
             if budget <= 0:
                 break
             if length := self._cut(sequence, budget):
-                plan.pieces.append(Piece(sequence, length))
+                pieces.append(Piece(sequence, length))
                 budget -= length
-        plan.lessons.extend(self._segments(others_wait=plan.num_read_tokens > 0))
-        return plan
+        return pieces
 
     def _in_turn(self, prompts: list[Sequence]) -> list[Sequence]:
-        """Those first whose owner was not fed for longest, then those that themselves were not.
+        """Those first whose tenant was not fed for longest, then whose user was not, then that themselves were not.
 
         So nobody's short prompt waits until another's long one has been read.
         """
         if len(prompts) < 2:
             return prompts
-        fed: dict[Owner | None, int] = {}
-        for sequence in self.running:
-            fed[sequence.owner] = max(sequence.last_fed, fed.get(sequence.owner, 0))
-        return sorted(prompts, key=lambda sequence: (fed[sequence.owner], sequence.last_fed))
+        tenants: dict[str, int] = {}
+        users: dict[tuple[str, str], int] = {}
+        for one in self.running:
+            tenants[one.tenant] = max(one.last_fed, tenants.get(one.tenant, 0))
+            users[one.tenant, one.user] = max(one.last_fed, users.get((one.tenant, one.user), 0))
+        return sorted(prompts, key=lambda one: (tenants[one.tenant], users[one.tenant, one.user], one.last_fed))
 
-    def measured(self, plan: Plan, *, reading: float, learning: float, num_lesson_tokens: int) -> None:
-        """Learn how fast prompts and lessons go, for estimates. Seconds of each part of a step."""
-        num_prompt_tokens = plan.num_read_tokens - len(plan.decode)
-        if not num_prompt_tokens and plan.decode:
-            self._drawing_seconds = _smoothed(self._drawing_seconds or reading, reading)
-        elif num_prompt_tokens >= LEAST_STEP_TOKENS:
-            seconds = max(reading - (self._drawing_seconds if plan.decode else 0.0), reading / 10, 1e-6)
-            self._tokens_per_second = _smoothed(self._tokens_per_second, num_prompt_tokens / seconds)
-        if learning > 0 and num_lesson_tokens >= LEAST_STEP_TOKENS:
-            self._learning_per_second = _smoothed(self._learning_per_second, num_lesson_tokens / learning)
-        self._lesson_debt = max(0.0, self._lesson_debt + learning - reading) if plan.num_read_tokens else 0.0
-
-    def _segments(self, *, others_wait: bool) -> list[Sequence]:
+    def _segments(self, lessons: list[Sequence], *, others_wait: bool) -> list[Sequence]:
         """The lessons of a step: all of them, or as many segments as others can be made to wait for."""
         chosen: list[Sequence] = []
-        if others_wait and self._lesson_debt > 0:
-            return chosen
-        left = self._adapt_step_seconds * self._learning_per_second if others_wait else float("inf")
+        left = self._adapt_step_seconds * self._pace.learning_per_second if others_wait else float("inf")
         left = min(left, self._max_lesson_tokens)
-        for sequence in [s for s in self.running if s.lesson and not s.lesson.finished]:
+        for sequence in lessons:
             assert sequence.lesson
             left -= sequence.lesson.next_length()
             if chosen and left < 0:
@@ -233,24 +258,15 @@ class Scheduler:
             self.running.append(sequence)
         return chosen
 
-    def _prompt_budget(self, *, others_draw: bool) -> int:
-        """Known tokens that the next step may feed."""
-        if not others_draw:
-            return self._max_step_tokens
-        if self._prompts_wait or not self._drawing_seconds:
-            return 0
-        fair = round(2 * self._drawing_seconds * self._tokens_per_second)
-        return min(self._max_step_tokens, max(LEAST_STEP_TOKENS, fair))
-
     def _check(self, sequence: Sequence, *, ahead: int) -> None:
         if ahead and ahead + sequence.work > self._max_queue_tokens:
             raise Exhausted(
                 f"{ahead} tokens are waiting and {sequence.work} more would pass the limit of "
                 f"{self._max_queue_tokens}; retry later or on another server",
-                retry_after=max(0.1, ahead / self._tokens_per_second),
+                retry_after=max(0.1, ahead / self._pace.tokens_per_second),
                 reason="QUEUE_FULL",
             )
-        seconds = (ahead + sequence.work) / self._tokens_per_second
+        seconds = (ahead + sequence.work) / self._pace.tokens_per_second
         if time.monotonic() + seconds > sequence.deadline:
             raise DeadlineExceeded(
                 f"about {seconds:.2f} s of work lie before the first reply, more than the deadline leaves; "
@@ -270,5 +286,10 @@ class Scheduler:
         return min(sequence.num_unfed, room)
 
 
-def _smoothed(before: float, now: float) -> float:
-    return RATE_MEMORY * before + (1 - RATE_MEMORY) * now
+def _rows(draws: list[Sequence], count: int) -> list[Sequence]:
+    """``count`` of those that draw: tenants alike, and of each those first that have waited longest."""
+    if count >= len(draws):
+        return draws
+    waited = sorted(draws, key=lambda sequence: sequence.last_drew)
+    chosen = {waited[at] for at in shared_rows([sequence.tenant for sequence in waited], count)}
+    return [sequence for sequence in draws if sequence in chosen]

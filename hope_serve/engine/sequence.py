@@ -65,7 +65,8 @@ class Sequence:
     num_reread: of its first tokens, those of earlier turns, which are read again.
     keeps_state: its state is wanted when it has finished.
     runs_alone: a step failed that it shared, so it shares no more of them.
-    last_fed: the plan that fed it a piece last, of those that the scheduler has made.
+    last_fed, last_drew: the plan that fed it a piece last, and that let it draw, of those the scheduler has made.
+    payer: the tenant whose turn it takes where it has no owner.
     arrives: what is being copied into its slot; None when all of it is there.
 
     The engine's thread alone changes a sequence after it was submitted, but for ``cancelled``.
@@ -89,6 +90,8 @@ class Sequence:
     keeps_state: bool = False
     runs_alone: bool = False
     last_fed: int = 0
+    last_drew: int = 0
+    payer: str = ""
     arrives: Arrival | None = None
 
     num_fed: int = 0
@@ -125,6 +128,16 @@ class Sequence:
         """The token drawn last was given to the model, and it draws the next."""
         self.num_fed += 1
         self.num_launched += 1
+
+    @property
+    def tenant(self) -> str:
+        """Whose turn it takes."""
+        return self.owner.tenant if self.owner else self.payer
+
+    @property
+    def user(self) -> str:
+        """Whose of the tenant's; "" for the plain model."""
+        return self.owner.user if self.owner else ""
 
     @property
     def consumed(self) -> int:

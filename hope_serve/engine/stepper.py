@@ -67,11 +67,21 @@ class Stepper:
         self._meter.show()
 
     def _plan(self) -> Plan:
+        self._give_way()
         for sequence in self._scheduler.start(self._pools.table.num_free):
-            sequence.started_at = time.monotonic()
+            sequence.started_at = sequence.started_at or time.monotonic()
             with self._ending(sequence):
                 self._load(sequence)
         return self._scheduler.plan()
+
+    def _give_way(self) -> None:
+        """Take slots from who holds too many; what those sequences have drawn stays, and they are read again later."""
+        for sequence in self._scheduler.giving_way(self._pools.table.num_free):
+            self._hear(_Launched())
+            if not sequence.done:
+                self._pools.release(sequence)
+                sequence.restart()
+                self._scheduler.put_back(sequence)
 
     def _load(self, sequence: Sequence) -> None:
         """Give a starting sequence its slots."""
@@ -143,6 +153,7 @@ class Stepper:
         sequence.drawn.append(drawn)
         sequence.tokens.append(drawn.token)
         self._meter.wrote_token()
+        self._scheduler.wrote(sequence)
         if sequence.listener.on_token(sequence, drawn) or drawn.token in sequence.end_ids:
             self._finish(sequence, reason=FinishReason.STOP)
         elif len(sequence.drawn) >= sequence.sampling.max_tokens:

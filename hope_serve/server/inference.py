@@ -19,7 +19,7 @@ from hope_serve.server.deadline import deadline_of
 from hope_serve.server.exchange import Exchange
 from hope_serve.server.gathering import Gathering
 from hope_serve.server.learner import Learner
-from hope_serve.server.owners import reader_of
+from hope_serve.server.owners import current_caller, reader_of
 from hope_serve.server.prompts import Prompts
 from hope_serve.server.workers import Workers
 from hope_serve.wire import generate, score
@@ -107,6 +107,7 @@ class InferenceService(InferenceServiceServicer):
             prompt=self._prompts.prompt(call.prompt),
             continuations=tuple(self._prompts.continuation(part) for part in call.continuations),
             owner=reader_of(call.user_id),
+            payer=current_caller().tenant,
             memory=call.memory,
             deadline=deadline,
         )
@@ -122,6 +123,7 @@ class InferenceService(InferenceServiceServicer):
             prompt=self._prompts.prompt(call.prompt),
             sampling=call.sampling,
             owner=owner,
+            payer=current_caller().tenant,
             memory=call.memory,
             following=self._prompts.following(call.prompt) if call.session_id else (),
             session_id=call.session_id,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -16,6 +19,8 @@ LONG_SIZE = 2**16
 """Longer work is done one at a time: while a text is tokenised it takes some 360 bytes of memory a character."""
 NUM_THREADS = 2
 """For work of middling size, which long work does not hold up."""
+LONG_NICENESS = 10
+"""Long work gives way to the engine's threads where there is no core for each: a step waits for its slowest thread."""
 
 
 class Workers:
@@ -23,7 +28,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._middling = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="hope-worker")
-        self._long = ThreadPoolExecutor(1, thread_name_prefix="hope-worker-long")
+        self._long = ThreadPoolExecutor(1, thread_name_prefix="hope-worker-long", initializer=_give_way)
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
         """What ``work`` returns; ``size`` is what it grows with, in bytes, characters or ids.
@@ -40,3 +45,9 @@ class Workers:
         """Begin nothing new; what is under way ends by itself."""
         for threads in (self._middling, self._long):
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _give_way() -> None:
+    """Lower the calling thread's priority, where threads have one of their own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LONG_NICENESS)

@@ -45,6 +45,7 @@ class Generation:
             priority=request.priority,
             deadline=request.deadline,
             owner=request.owner,
+            payer=request.payer,
         )
         self.carried: Carried[Any] | None = None
 

@@ -58,6 +58,7 @@ class Scoring:
                 memory=memory,
                 deadline=request.deadline,
                 owner=request.owner,
+                payer="" if isinstance(request, EvaluateRequest) else request.payer,
             )
         )
 

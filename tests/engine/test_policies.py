@@ -6,43 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from support.planning import learning, lesson, running, scheduler, sequence
 
-from hope_serve.api import AdaptOptions, Owner, SamplingParams, TokenLogprob
-from hope_serve.api.engine import Purpose
-from hope_serve.engine.lesson import Lesson
-from hope_serve.engine.scheduler import LEAST_STEP_TOKENS, Scheduler
-from hope_serve.engine.sequence import Sequence
+from hope_serve.api import Owner, TokenLogprob
+from hope_serve.engine.outbid import giving_way
 from hope_serve.engine.slots import SlotTable
 from hope_serve.errors import DeadlineExceeded, Exhausted
-from hope_serve.model.cadence import Cadence
-
-
-def sequence(num_tokens=5, *, max_tokens=4, **options):
-    sampling = SamplingParams(max_tokens=max_tokens)
-    return Sequence(
-        purpose=Purpose.GENERATE, tokens=list(range(num_tokens)), listener=None, sampling=sampling, **options
-    )
-
-
-def lesson(num_tokens=40, *, passes=1, learned=0):
-    cadence = Cadence(chunk_sizes=(16, 32), tokens=learned)
-    return Lesson(tokens=tuple(range(num_tokens)), before=None, cadence=cadence, options=AdaptOptions(passes=passes))
-
-
-def learning(**options):
-    return Sequence(purpose=Purpose.LEARN, tokens=[], listener=None, lesson=lesson(**options))
-
-
-def scheduler(**options):
-    return Scheduler(**({"max_step_tokens": 16, "max_queue_tokens": 400, "max_lessons": 2} | options))
-
-
-def running(planner, *sequences, num_slots=8):
-    for one in sequences:
-        planner.admit(one)
-        planner.add(one)
-    planner.start(num_slots)
-    return planner
 
 
 def test_prompts_share_a_steps_budget_in_the_order_they_came():
@@ -120,63 +89,32 @@ def test_lessons_of_a_step_are_bounded_where_memory_is():
     assert running(scheduler(max_lesson_tokens=1), *lessons).plan().lessons == lessons[:1]
 
 
-def stepped(planner, *, drawing=0.010, tokens_per_second=4000):
-    """A step on a device of that speed: what it was, and how long it took."""
-    plan = planner.plan()
-    seconds = drawing * bool(plan.decode) + sum(piece.length for piece in plan.pieces) / tokens_per_second
-    planner.measured(plan, reading=seconds, learning=0.0, num_lesson_tokens=0)
-    for piece in plan.pieces:
+def fed(planner):
+    """Who was fed how much by a step."""
+    pieces = planner.plan().pieces
+    for piece in pieces:
         piece.sequence.launched_piece(piece.length)
-    return plan, seconds
-
-
-def test_what_others_bring_takes_no_more_time_than_drawing_does_though_prompts_never_end():
-    drawing, prompt = sequence(2, max_tokens=10_000), sequence(1 << 20)
-    planner = running(scheduler(max_step_tokens=256, max_queue_tokens=1 << 30), drawing, prompt)
-    drawing.launched_piece(2)  # while another prompt was there already: no step was ever for drawing alone
-    steps = [stepped(planner) for _ in range(200)]
-    assert steps[0][0].pieces == []
-    assert all(plan.decode == [drawing] for plan, _ in steps)
-    later = [seconds for _, seconds in steps[100:]]
-    assert sum(later) == pytest.approx(2 * 0.010 * len(later), rel=0.05)
-    assert max(later) == pytest.approx(3 * 0.010, rel=0.05)
-
-
-def test_a_prompt_gets_something_in_every_second_step_however_slow_it_is():
-    drawing, prompt = sequence(2, max_tokens=10_000), sequence(1 << 20)
-    planner = running(scheduler(max_queue_tokens=1 << 30), drawing, prompt)
-    drawing.launched_piece(2)
-    lengths = [sum(piece.length for piece in stepped(planner, tokens_per_second=10)[0].pieces) for _ in range(100)]
-    assert lengths[::2] == [0] * 50 and lengths[51::2] == [LEAST_STEP_TOKENS] * 25
+    return [(piece.sequence, piece.length) for piece in pieces]
 
 
 def test_a_short_prompt_waits_for_no_long_one_to_be_read():
     ann, bea = Owner(tenant="", user="ann"), Owner(tenant="", user="bea")
     long, longer = sequence(1000, owner=ann), sequence(1000, owner=ann)
     planner = running(scheduler(max_queue_tokens=10_000), long, longer)
-    fed = [stepped(planner)[0].pieces[0].sequence for _ in range(4)]
-    assert fed == [long, longer, long, longer]  # of one user, in turns
+    assert [fed(planner)[0][0] for _ in range(4)] == [long, longer, long, longer]  # of one user, in turns
     short = sequence(10, owner=bea)
     planner.admit(short)
     planner.add(short)
     planner.start(4)
-    pieces = stepped(planner)[0].pieces
-    assert [(piece.sequence, piece.length) for piece in pieces] == [(short, 10), (long, 6)]
+    assert fed(planner) == [(short, 10), (long, 6)]
 
 
-def test_a_long_lesson_waits_until_the_others_have_had_as_much_time():
-    drawing = sequence(2, max_tokens=100)
-    planner = running(scheduler(), drawing, learning())
-    drawing.launched_piece(2)
-    plan = planner.plan()
-    assert plan.lessons
-    planner.measured(plan, reading=0.01, learning=0.035, num_lesson_tokens=16)
-    taught = []
-    for _ in range(4):
-        plan = planner.plan()
-        taught.append(bool(plan.lessons))
-        planner.measured(plan, reading=0.01, learning=0.0, num_lesson_tokens=0)
-    assert taught == [False, False, False, True]
+def test_tenants_are_read_in_turn_before_their_users_are():
+    crowd = [sequence(1000, owner=Owner(tenant="a", user=f"u{i}")) for i in range(3)]
+    other, plain = sequence(1000, owner=Owner(tenant="b", user="u")), sequence(1000, payer="c")
+    planner = running(scheduler(max_queue_tokens=10_000), *crowd, other, plain)
+    turns = [fed(planner)[0][0] for _ in range(9)]
+    assert [turns.count(one) for one in (*crowd, other, plain)] == [1, 1, 1, 3, 3]
 
 
 def test_a_queue_that_is_full_says_when_to_come_back_and_counts_out_what_has_started():
@@ -249,9 +187,41 @@ def test_no_memory_is_a_memory_of_its_own():
 
 
 def test_policies_are_imported_without_torch():
-    rooms = ("scheduler", "sequence", "slots", "lesson", "fairness")
+    rooms = ("scheduler", "sequence", "slots", "lesson", "fairness", "pace", "outbid")
     code = "import sys, types; package = types.ModuleType('hope_serve.engine'); import hope_serve; "
     code += "package.__path__ = [hope_serve.__path__[0] + '/engine']; sys.modules['hope_serve.engine'] = package; "
     code += "; ".join(f"import hope_serve.engine.{room}" for room in rooms)
     code += "; assert 'torch' not in sys.modules, 'torch'"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def holding(*tenants):
+    """Running sequences, one slot each; those behind have been read further."""
+    found = [sequence(100, owner=Owner(tenant=tenant, user="u")) for tenant in tenants]
+    for at, one in enumerate(found):
+        one.num_fed = at
+    return found
+
+
+def test_a_tenant_that_holds_every_slot_gives_one_to_another_and_loses_what_was_least_read():
+    held, newcomer = holding(*"gggggggg"), sequence(owner=Owner(tenant="m", user="u"))
+    assert giving_way(held, newcomer, 0) == [held[0]]
+    assert giving_way(held, newcomer, 1) == []  # it can start as it is
+    newcomer.forks = [sequence() for _ in range(3)]
+    assert giving_way(held, newcomer, 1) == held[:3]
+    newcomer.forks = [sequence() for _ in range(4)]
+    assert giving_way(held, newcomer, 0) == []  # more than an even part
+
+
+def test_nobody_gives_way_to_its_own_tenant_or_to_one_that_has_its_part():
+    held = holding(*"ggggmmmm")
+    assert giving_way(held, sequence(owner=Owner(tenant="g", user="other")), 0) == []
+    assert giving_way(held, sequence(owner=Owner(tenant="m", user="other")), 0) == []
+    assert giving_way(held, sequence(owner=Owner(tenant="x", user="u")), 0) == [held[0]]
+    assert giving_way(holding("g"), sequence(owner=Owner(tenant="x", user="u")), 0) == []  # there is but one slot
+
+
+def test_a_choice_whose_siblings_have_not_begun_gives_nothing_back():
+    held = holding(*"gg")
+    held[0].forks = [sequence() for _ in range(6)]
+    assert giving_way(held, sequence(owner=Owner(tenant="m", user="u")), 0) == [held[1]]
