@@ -94,31 +94,47 @@ def _checkpoint(config: Config) -> Iterator[Finding]:
     try:
         folder, part = checkpoint_folder(named, cache_folder(), may_fetch=False), config.model.part
         part = part or bundled_part(named)
-        plan = memory_plan(folder, part=part, engine=config.engine)
-        yield (planned := _planned(plan, config))
-        if planned.good:  # only now is it known that the weights fit
+        device = _device(config)
+        plan = memory_plan(folder, part=part, engine=config.engine, device=device)
+        planned = list(_planned(plan, config, device))
+        yield from planned
+        if all(finding.good for finding in planned):  # only now is it known that the weights fit
             load_model(folder, part)
             size = f"{plan.num_parameters:,} parameters"
             yield Finding("checkpoint", f"{plan.name} in {folder}: {size}, every sum, name, shape and value checked")
-    except (CheckpointError, FetchError) as error:
+    except (CheckpointError, ConfigError, FetchError) as error:
         yield Finding("checkpoint", str(error), good=False)
 
 
-def _planned(plan: MemoryPlan, config: Config) -> Finding:
-    slots, warm = config.engine.max_slots, config.engine.max_warm_bytes
-    lessons = (config.engine.max_lessons + 1) * plan.lesson_bytes
-    total = plan.weight_bytes + (slots + 1) * plan.slot_bytes + lessons
-    context = f" (a context of {plan.context_tokens:,} tokens each)" if plan.context_tokens else ""
+def _planned(plan: MemoryPlan, config: Config, device: str) -> Iterator[Finding]:
+    engine, warm = config.engine, config.engine.max_warm_bytes
     process = PROCESS_BYTES + MESSAGE_FACTOR * config.server.max_message_bytes
-    return Finding(
-        "memory plan",
-        f"weights {_sized(plan.weight_bytes)} + {slots} slots of {_sized(plan.slot_bytes)}{context} "
-        f"and {config.engine.max_lessons} lessons of {_sized(plan.lesson_bytes)} = {_sized(total)}; "
-        f"warm memories take up to {_sized(warm)} more RAM, the process and its messages {_sized(process)}: "
-        f"without a GPU expect up to {_sized(total + warm + process)}; "
-        f"one user's memory is {_sized(plan.memory_bytes)}, stored",
-        good=total + warm + process < _ram_bytes(),
+    on_cpu = plan.device.total(engine, "cpu")
+    said, wrong = plan.device.said(engine, device), plan.device.shortfall(engine, device, _free_bytes(device))
+    yield Finding(
+        f"on {device}",
+        wrong or said + (f"; a slot has a context of {plan.context_tokens:,} tokens" if plan.context_tokens else ""),
+        good=not wrong,
     )
+    yield Finding(
+        "memory plan",
+        f"warm memories take up to {_sized(warm)} more RAM, the process and its messages {_sized(process)}: "
+        f"without a GPU expect up to {_sized(on_cpu + warm + process)}; "
+        f"one user's memory is {_sized(plan.memory_bytes)}, stored",
+        good=(on_cpu if device == "cpu" else 0) + warm + process < _ram_bytes(),
+    )
+
+
+def _device(config: Config) -> str:
+    from hope_serve.server.devices import chosen_device
+
+    return chosen_device(config.model.device)
+
+
+def _free_bytes(device: str) -> int:
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] if device != "cpu" else _ram_bytes()
 
 
 def _store(config: Config) -> Finding:

@@ -15,16 +15,14 @@ from hope_serve.model.serving.precision import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """Bytes on the device, except ``memory_bytes``: one user's memory in the store.
+    """Bytes on the device, and ``memory_bytes``: one user's memory in the store.
 
     context_tokens: what a slot's cache has room for; 0 for state of constant size.
     """
 
     name: str
     num_parameters: int
-    weight_bytes: int
-    slot_bytes: int
-    lesson_bytes: int
+    device: DevicePlan
     memory_bytes: int
     context_tokens: int
 
@@ -45,9 +43,7 @@ def memory_plan(
     return MemoryPlan(
         name=kind.config.name,
         num_parameters=kind.num_parameters,
-        weight_bytes=plan.weights,
-        slot_bytes=plan.slot,
-        lesson_bytes=plan.lesson,
+        device=plan,
         memory_bytes=memory_bytes(kind.config),
         context_tokens=context_limit(kind, engine.max_context_tokens),
     )

@@ -13,7 +13,7 @@ from hope_serve.engine.listeners import Pending
 from hope_serve.engine.loop import EngineLoop
 from hope_serve.engine.memory import Learned
 from hope_serve.engine.meter import Meter
-from hope_serve.engine.plan import DevicePlan, check_fit, model_info
+from hope_serve.engine.plan import DevicePlan, check_fit, lessons_at_once, model_info
 from hope_serve.engine.pools import Pools
 from hope_serve.engine.reading import SequenceEngine
 from hope_serve.engine.reports import lesson_metrics
@@ -45,8 +45,7 @@ class NativeEngine(SequenceEngine):
             max_step_tokens=config.max_batch_tokens,
             max_queue_tokens=config.max_queue_tokens,
             max_lessons=config.max_lessons,
-            # On a CPU a pass over several lessons is no quicker than one after the other, and holds more memory.
-            max_lesson_tokens=1 if device == "cpu" else 1 << 30,
+            max_lesson_tokens=1 if lessons_at_once(config, device) == 1 else 1 << 30,
             adapt_step_seconds=config.adapt_step_ms / 1000,
             align=align,
         )

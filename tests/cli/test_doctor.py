@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 
 import pytest
+from support.tiny_model import write_tiny_checkpoint
 
 from hope_serve.cli.plan import memory_plan
 from hope_serve.client import HopeClient
 from hope_serve.memory.url import make_store
 from hope_serve.model.checkpoint import CheckpointError, load_checkpoint
+from hope_serve.model.config import TitansConfig
 
 
 @pytest.fixture
@@ -91,6 +94,25 @@ def test_a_plan_that_does_not_fit_is_bad(doctor, tmp_path):
     assert "1024.0 GiB more RAM" in said.out
 
 
+def test_slots_and_lessons_that_do_not_fit_are_bad_and_the_keys_that_would_do_are_named(doctor, tmp_path):
+    file = tmp_path / "hope.toml"
+    file.write_text("[engine]\nmax_slots = 65536\nmax_lessons = 1024\n[model]\ndevice = 'cpu'\n")
+    assert "lessons of" in doctor("--config", file).out  # of a tiny model even so many fit
+    said = doctor("--config", file, "--checkpoint", _wide(tmp_path))
+    assert said.code == 1
+    most = int(re.search(r"set engine\.max_slots to at most (\d+)", said.out)[1])
+    file.write_text(f"[engine]\nmax_slots = {most}\nmax_lessons = 1024\n[model]\ndevice = 'cpu'\n")
+    assert "set engine" not in doctor("--config", file, "--checkpoint", _wide(tmp_path)).out
+
+
+def _wide(home):
+    """A checkpoint whose slots are large, so that not so many of them fit anywhere."""
+    folder = home / "wide"
+    if not folder.exists():
+        write_tiny_checkpoint(folder, hidden_size=512, titans=TitansConfig(num_heads=1, chunk_size=64))
+    return folder
+
+
 def test_a_bad_configuration_is_wrong_use(doctor, tmp_path):
     file = tmp_path / "hope.toml"
     file.write_text("[engine]\nmax_slots = 0\n")
@@ -103,7 +125,7 @@ def test_the_plan_is_what_a_loaded_model_weighs(checkpoint_folder):
     plan = memory_plan(checkpoint_folder)
     model = load_checkpoint(checkpoint_folder).model
     assert plan.num_parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert plan.weight_bytes == sum(p.numel() * p.element_size() for p in model.parameters())
+    assert plan.device.weights == sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def test_the_plan_gives_the_bytes_that_the_server_reports(hope, target, checkpoint_folder):

@@ -85,6 +85,12 @@ class AttentionKind:
         shape = self._shape
         return 2 * shape.num_layers * max_tokens * shape.num_key_heads * shape.head_size * precision.compute.itemsize
 
+    def learning_bytes(self, precision: Precision) -> int:
+        """See ``Kind.learning_bytes``: rows of a layer as in ``TitansKind``, the two of a gated unit's, and logits."""
+        width, hidden = self.config.hidden_size, self.model.weights.layers.down.shape[-1]
+        layer = 12 * width + 3 * (width + 2 * hidden)
+        return self._shape.num_layers * layer * min(4, precision.compute.itemsize + 1) + 3 * self.config.vocab_size * 4
+
     def state_traffic(self, precision: Precision) -> dict[str, int]:
         """See ``Kind.state_traffic``: the cache, with as many tokens behind as prompts are cut at."""
         return {"read": self.state_bytes(precision, CUT_TOKENS)}

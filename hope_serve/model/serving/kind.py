@@ -175,6 +175,10 @@ class Kind(Protocol):
         """Bytes of one slot's state."""
         ...
 
+    def learning_bytes(self, precision: Precision) -> int:
+        """Bytes that are kept for one token of a lesson until its gradient is there, about."""
+        ...
+
     def state_traffic(self, precision: Precision) -> dict[str, int]:
         """Bytes of state that a decode step moves for one sequence, on average, by part of a step."""
         ...

@@ -95,6 +95,15 @@ class TitansKind:
         """See ``Kind.state_bytes``."""
         return self.state_layout(precision).num_bytes
 
+    def learning_bytes(self, precision: Precision) -> int:
+        """See ``Kind.learning_bytes``: so many rows of each width a layer, counted once, and logits.
+
+        Rows that are fp32 whatever the weights are let those of 16 bits count for 3 bytes.
+        """
+        config = self.config
+        layer = 12 * config.hidden_size + sum(3 * (config.hidden_size + level.hidden_size) for level in config.levels)
+        return config.num_layers * layer * min(4, precision.compute.itemsize + 1) + 3 * config.vocab_size * 4
+
     def state_traffic(self, precision: Precision) -> dict[str, int]:
         """See ``Kind.state_traffic``: matrices are read in every step and written once a chunk."""
         config = self.config
