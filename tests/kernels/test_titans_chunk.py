@@ -92,6 +92,21 @@ def test_without_slots_and_starts_runs_are_equal_and_sequence_b_has_slot_b():
         assert torch.equal(tensor[1:], same.tensors()[name][1:]), name
 
 
+def test_rows_may_be_halves_of_a_wider_product():
+    torch.manual_seed(0)
+    rule = TitansRule(chunk_size=8, eta_max=0.1)
+    weights = linear_weights(2, 16, dtype=F16, device=DEVICE)
+    state = pool(weights, rule, (3, 0), dtype=F16, ring_dtype=F16)
+    same = twin(state)
+    x, q = torch.randn(2 * 11, 2 * 32, device=DEVICE).half().view(-1, 4, 16).split(2, 1)
+    slots, starts = torch.tensor([2, 1], device=DEVICE), torch.tensor([0, 15, 22], dtype=torch.int32, device=DEVICE)
+    assert not x.is_contiguous()
+    apart = launch(x, q, weights, rule, state, slots, starts)
+    assert torch.equal(apart, launch(x.contiguous(), q.contiguous(), weights, rule, same, slots, starts))
+    for name, tensor in state.tensors().items():
+        assert torch.equal(tensor[1:], same.tensors()[name][1:]), name
+
+
 def test_a_full_ring_or_a_slot_that_does_not_exist_gives_nan_and_changes_nothing():
     torch.manual_seed(0)
     rule = TitansRule(chunk_size=4, eta_max=0.1)

@@ -78,7 +78,8 @@ def mlp_commit(heads, size, hidden, chunk, dtype, ring, weights_dtype):
 
 def chunk(heads, size, length, dtype, ring, x_dtype, weights_dtype, causal):
     weights, state = weights_and_state(heads, size, length, dtype, ring, weights_dtype)
-    x = torch.empty(BATCH * TOKENS, heads, size, dtype=x_dtype)
+    # Half of a product, as a served layer makes it.
+    x = torch.empty(BATCH * TOKENS, 2 * heads, size, dtype=x_dtype)[:, :heads]
     slots, starts = torch.zeros(BATCH, dtype=torch.int32), torch.zeros(BATCH + 1, dtype=torch.int32)
     rule = TitansRule(chunk_size=length, causal=causal)
     return variants(lambda: launch_chunk(x, x, weights, rule, state, slots, starts))

@@ -81,7 +81,7 @@ def launch_backward(
     backward_read_kernel[(count, heads)](
         q,
         grad,
-        narrow(weights.memory),
+        narrow(weights.memory).contiguous(),
         *recorded.values(),
         adjoint.scale,
         by_q,
@@ -96,7 +96,7 @@ def launch_backward(
         CAUSAL=rule.causal,
         num_warps=warps.read,
     )
-    key, value = narrow(weights.key), narrow(weights.value)
+    key, value = narrow(weights.key).contiguous(), narrow(weights.value).contiguous()
     shape |= {"C": rule.chunk_size, "CAUSAL": rule.causal}
     solvers = min(SOLVERS, count * heads)
     backward_solve_kernel[(solvers,)](

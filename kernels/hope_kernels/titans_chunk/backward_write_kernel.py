@@ -157,7 +157,7 @@ def backward_write_kernel(
         tl.store(columns, (by_x / scale).to(by_x_ptr.dtype.element_ty), mask=new[None, :])
         tl.debug_barrier()
         matrix = tl.load(carried_ptr + square) * tl.exp(end)
-        x = load_columns(x_ptr, start, length, d, H, D, C, T)
+        x = load_columns(x_ptr, start, length, d, H * D, C, T)
         matrix += tl.dot(x, tl.trans(seen))
         tl.debug_barrier()
         matrix += tl.dot(tl.load(rows_ptr + tiles), tl.trans(tl.load(by_rows_ptr + tiles)))

@@ -67,12 +67,13 @@ def launch_chunk(
 ) -> tuple[Tensor, Chunks]:
     """``titans_chunk`` on the kernels, and what its backward needs; arguments have been checked."""
     warps = warps or chunk_warps(x.shape[-1])
-    chunks = _write(narrow(x), weights, rule, state, slots, starts, warps.write)
+    chunks = _write(dense_heads(narrow(x)), weights, rule, state, slots, starts, warps.write)
     count, heads, rows, size = chunks.keys.shape
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    q = dense_heads(q)
     read_kernel[(count, heads)](
-        q.contiguous(),
-        narrow(weights.memory),
+        q,
+        narrow(weights.memory).contiguous(),
         chunks.span,
         chunks.keys,
         chunks.writes,
@@ -83,6 +84,7 @@ def launch_chunk(
         H=heads,
         D=size,
         T=rows,
+        Q_ROW=q.stride(0),
         CAUSAL=rule.causal,
         num_warps=warps.read,
     )
@@ -123,9 +125,9 @@ def _write(
         x,
         starts,
         slots,
-        narrow(weights.key),
-        narrow(weights.value),
-        narrow(weights.gates),
+        narrow(weights.key).contiguous(),
+        narrow(weights.value).contiguous(),
+        narrow(weights.gates).contiguous(),
         weights.gate_bias.contiguous(),
         *state.tensors().values(),
         *vars(chunks).values(),
@@ -136,6 +138,7 @@ def _write(
         rule.eta_max,
         rule.alpha_min,
         **shape,
+        X_ROW=x.stride(0),
         num_warps=warps,
     )
     pack_kernel[(batch * heads,)](
@@ -157,4 +160,9 @@ def _write(
 
 def narrow(values: Tensor) -> Tensor:
     """In 16 bits, as the products take them."""
-    return values.contiguous() if values.element_size() == 2 else values.half().contiguous()
+    return values if values.element_size() == 2 else values.half()
+
+
+def dense_heads(rows: Tensor) -> Tensor:
+    """[N, H, D] whose rows may lie apart, as halves of a wider product do, but whose heads lie behind each other."""
+    return rows if rows.stride()[1:] == (rows.shape[2], 1) else rows.contiguous()

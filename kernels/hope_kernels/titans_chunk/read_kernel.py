@@ -30,9 +30,12 @@ def read_kernel(
     H: tl.constexpr,
     D: tl.constexpr,
     T: tl.constexpr,
+    Q_ROW: tl.constexpr,
     CAUSAL: tl.constexpr,
 ):
-    """Outputs of one (chunk, head); tiles are [D, T]. Sequences without a state are written here, too."""
+    """Outputs of one (chunk, head); tiles are [D, T]. Q_ROW: from one row of q to the next. Sequences without a state
+    are written here, too.
+    """
     chunk, h = tl.program_id(0), tl.program_id(1)
     before_first = tl.load(span_ptr + 3 * chunk)
     low, high = tl.load(span_ptr + 3 * chunk + 1), tl.load(span_ptr + 3 * chunk + 2)
@@ -53,7 +56,9 @@ def read_kernel(
     square = d[:, None] * D + d[None, :]
     tile = at_chunk * T * D + r[None, :] * D + d[:, None]
 
-    q = unit_columns(tl.load(q_ptr + h * D + d[:, None] + columns, mask=here, other=0.0).to(tl.float32))
+    q = unit_columns(
+        tl.load(q_ptr + h * D + d[:, None] + t[None, :].to(tl.int64) * Q_ROW, mask=here, other=0.0).to(tl.float32)
+    )
     narrow = q.to(tl.float16)
     read = tl.dot(tl.load(frozen_ptr + at_chunk * D * D + square), narrow)
     if CAUSAL:

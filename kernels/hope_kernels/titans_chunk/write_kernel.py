@@ -47,11 +47,12 @@ def write_kernel(
     D: tl.constexpr,
     C: tl.constexpr,
     T: tl.constexpr,
+    X_ROW: tl.constexpr,
 ):
     """One (sequence, head): its chunks' keys, writes, snapshots and gates, and its matrix after them.
 
-    T is C rounded up. Rows of a chunk that were in the ring before keep their place: a closed row solves to itself,
-    the open one is closed with the others.
+    T is C rounded up; X_ROW: from one row of x to the next. Rows of a chunk that were in the ring before keep their
+    place: a closed row solves to itself, the open one is closed with the others.
     """
     b, h = tl.program_id(0) // H, tl.program_id(0) % H
     begin = b * length
@@ -88,7 +89,7 @@ def write_kernel(
     ring_k_ptr += slot * ring_stride + h * C * D
     ring_w_ptr += slot * ring_stride + h * C * D
     gate_ptr += slot * gate_stride + h * C * 2
-    x_ptr += (begin.to(tl.int64) * H + h) * D
+    x_ptr += begin.to(tl.int64) * X_ROW + h * D
     solve_ptr += tl.program_id(0) * 2 * T * T
     carried_ptr += tl.program_id(0) * D * D
     unpack_ring(ring_k_ptr, ring_w_ptr, gate_ptr, keys_ptr, writes_ptr, token_ptr, at, eta_max, D, T)
@@ -101,7 +102,7 @@ def write_kernel(
     tl.debug_barrier()
     value = tl.load(value_ptr + h * D * D + tl.trans(square)).to(tl.float16)
     tl.debug_barrier()
-    x = load_columns(x_ptr, -at, length, d, H, D, C, T)
+    x = load_columns(x_ptr, -at, length, d, X_ROW, C, T)
 
     gate = tl.arange(0, 16)
     gates = tl.load(gates_ptr + h * 2 * D + gate[None, :] * D + d[:, None], mask=gate[None, :] < 2, other=0.0)
@@ -143,7 +144,7 @@ def write_kernel(
         last = tl.where(start + C > length, length - 1 - start, -1)
         tl.store(writes_ptr + column, p.to(tl.float16), mask=(r == last)[None, :])
         w = tl.dot(frozen, p.to(tl.float16), acc=free)
-        x = load_columns(x_ptr, start + C, length, d, H, D, C, T)
+        x = load_columns(x_ptr, start + C, length, d, X_ROW, C, T)
         w = solve_columns(w, solve_ptr, T)
         tl.store(writes_ptr + column, w.to(tl.float16), mask=(r != last)[None, :])
         if start + C <= length:
@@ -187,11 +188,11 @@ def list_chunks(span_ptr, most, at, begin, length, first, C: tl.constexpr):
 
 
 @triton.jit
-def load_columns(x_ptr, start, length, d, H: tl.constexpr, D: tl.constexpr, C: tl.constexpr, T: tl.constexpr):
+def load_columns(x_ptr, start, length, d, X_ROW: tl.constexpr, C: tl.constexpr, T: tl.constexpr):
     """[D, T] of the C tokens from ``start`` on; zero outside the sequence, and past them."""
     t = start + tl.arange(0, T)
     here = (t >= 0) & (t < length) & (tl.arange(0, T) < C)
-    return tl.load(x_ptr + t[None, :].to(tl.int64) * (H * D) + d[:, None], mask=here[None, :], other=0.0).to(tl.float16)
+    return tl.load(x_ptr + t[None, :].to(tl.int64) * X_ROW + d[:, None], mask=here[None, :], other=0.0).to(tl.float16)
 
 
 @triton.jit
