@@ -32,11 +32,13 @@ class ScheduleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     ``text_share``: leading part of the run on plain text alone, before the first episode.
     ``*_from``: the part of the run after which such material joins, as a share of it.
+    ``optimizer``: of the outer loss; ``m3`` moves the blocks' matrices by multi-scale momentum, the rest by AdamW.
     ``save_seconds``: how often to save what a later call goes on from, and a checkpoint as it stands.
     """
 
     seconds: Annotated[float, Range(0.0, 1e9)]
     steps: Steps = 10**9
+    optimizer: Literal["adamw", "m3"] = "adamw"
     learning_rate: Rate = 1e-3
     rate_learning_rate: Rate = 1e-2
     final_share: Share = 0.05

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hope_serve.model.hope import HopeModel
 from hope_serve.training.config import LossConfig
@@ -90,20 +89,3 @@ class GradientStep:
             parts = self._run(batch, inputs)
         self._pool = graph.pool()
         return _Captured(graph, inputs, parts)
-
-
-def make_optimizer(model: HopeModel, *, rate: float, rates_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over three groups: matrices (decayed), vectors, and the levels' own rates and decays."""
-    groups: Mapping[str, list[nn.Parameter]] = {"matrices": [], "vectors": [], "rates": []}
-    for name, parameter in model.named_parameters():
-        is_rate = name.endswith(("log_rate", "decay_logit"))
-        groups["rates" if is_rate else "matrices" if parameter.dim() > 1 else "vectors"].append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": groups["matrices"], "lr": rate, "base": rate, "weight_decay": weight_decay},
-            {"params": groups["vectors"], "lr": rate, "base": rate, "weight_decay": 0.0},
-            {"params": groups["rates"], "lr": rates_rate, "base": rates_rate, "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.98),
-        fused=model.embedding.is_cuda,
-    )

@@ -18,9 +18,10 @@ from hope_serve.tokenizer import Tokenizer
 from hope_serve.training.card import model_card
 from hope_serve.training.config import ScheduleConfig, TrainConfig
 from hope_serve.training.evaluate import held_out_recall, text_bits_per_byte
+from hope_serve.training.outer import make_outer, restore_slots, slots_of
 from hope_serve.training.reading_scores import WINDOW, logits_of, reading_scores
 from hope_serve.training.run_log import RunLog
-from hope_serve.training.step import PARTS, GradientStep, make_optimizer
+from hope_serve.training.step import PARTS, GradientStep
 from hope_serve.training.stream import BatchStream
 from hope_serve.training.text import tokenize_files
 
@@ -53,13 +54,7 @@ class Trainer:
                 f"{self.tokenizer.vocab_size} tokens; make them equal"
             )
         self.model = self._initial_model().to(device).requires_grad_()
-        schedule = config.schedule
-        self.optimizer = make_optimizer(
-            self.model,
-            rate=schedule.learning_rate,
-            rates_rate=schedule.rate_learning_rate,
-            weight_decay=schedule.weight_decay,
-        )
+        self.optimizers = make_outer(self.model, config.schedule)
         data = config.data
         self._valid = tokenize_files(self.tokenizer, data.valid, cache=data.cache)
         self.step, self.seconds = 0, 0.0
@@ -131,9 +126,7 @@ class Trainer:
     def save(self) -> None:
         """Everything a later run needs to go on from here, without pickles."""
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        names = {id(p): name for name, p in self.model.named_parameters()}
-        for parameter, slots in self.optimizer.state.items():
-            tensors |= {f"{slot}.{names[id(parameter)]}": t for slot, t in slots.items()}
+        tensors |= slots_of(self.optimizers, self.model)
         meta = {"step": str(self.step), "seconds": str(self.seconds)}
         partial = self._state_path.with_suffix(".partial")
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata=meta)
@@ -157,9 +150,7 @@ class Trainer:
             raise ValueError(
                 f"output: {self._state_path} is of a run with another model; choose another folder, or remove it"
             ) from error
-        for name, parameter in self.model.named_parameters():
-            slots = {slot: tensors[f"{slot}.{name}"] for slot in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[parameter] = slots
+        restore_slots(self.optimizers, self.model, tensors)
         self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
 
     def _initial_model(self) -> HopeModel:
@@ -172,10 +163,11 @@ class Trainer:
 
     def _apply(self, schedule: ScheduleConfig) -> None:
         factor = learning_factor(schedule, self.step, self.progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * factor
         nn.utils.clip_grad_norm_(self.model.parameters(), schedule.clip_norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base"] * factor
+            optimizer.step()
         self.step += 1
 
     def _record(self, total: Tensor) -> str:

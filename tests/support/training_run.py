@@ -42,6 +42,7 @@ workers = 0
 [schedule]
 seconds = 86400
 steps = {steps}
+optimizer = "{optimizer}"
 learning_rate = 1e-2
 warmup_steps = 2
 text_share = 0.3
@@ -70,7 +71,9 @@ def people_text(count: int = 300) -> list[str]:
     return texts
 
 
-def write_run(folder: Path, tokenizer: Path, *, steps: int, evaluate_every: int = 1000) -> Path:
+def write_run(
+    folder: Path, tokenizer: Path, *, steps: int, evaluate_every: int = 1000, optimizer: str = "adamw"
+) -> Path:
     """The TOML file, with tokenizer and text beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_bytes(tokenizer.read_bytes())
@@ -79,5 +82,6 @@ def write_run(folder: Path, tokenizer: Path, *, steps: int, evaluate_every: int 
     (folder / "valid.txt").write_text("\n\x1e\n".join(passages[-2:] * 4))
     path = folder / "run.toml"
     vocab_size = Tokenizer.load(tokenizer).vocab_size
-    path.write_text(RUN.format(vocab_size=vocab_size, steps=steps, evaluate_every=evaluate_every))
+    settings = {"vocab_size": vocab_size, "steps": steps, "evaluate_every": evaluate_every, "optimizer": optimizer}
+    path.write_text(RUN.format(**settings))
     return path

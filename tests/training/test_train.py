@@ -66,10 +66,13 @@ def test_a_finished_run_is_not_trained_again(trained):
     _assert_same(before, load_file(output / "state.safetensors"))
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(tokenizer_path, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "m3"])
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tokenizer_path, tmp_path, optimizer):
     states = []
     for name, stop in (("whole", 0), ("stopped", 6)):
-        config = TrainConfig.load(write_run(tmp_path / name, tokenizer_path, steps=7, evaluate_every=4))
+        config = TrainConfig.load(
+            write_run(tmp_path / name, tokenizer_path, steps=7, evaluate_every=4, optimizer=optimizer)
+        )
         if stop:
             interrupted = Stopped(config)
             interrupted.at = stop
@@ -100,6 +103,7 @@ def test_batches_depend_on_seed_and_number_alone(tokenizer_path, tokenizer, tmp_
     [
         ("seconds = 86400", "seconds = nan", ("seconds is nan", "schedule")),
         ("steps = 8", "steps = 0", ("steps is 0", "[1, 1e+09]", "schedule")),
+        ('optimizer = "adamw"', 'optimizer = "adam"', ("'adam'", "schedule.optimizer")),
         ("learning_rate = 1e-2", "learning_rate = -1.0", ("learning_rate is -1.0", "[0, 10]")),
         ("learning_rate = 1e-2", "learning_rate = inf", ("learning_rate is inf",)),
         ("text_share = 0.3", "text_share = 1.5", ("text_share is 1.5", "[0, 1]")),
@@ -124,6 +128,16 @@ def test_a_configuration_that_is_not_allowed_is_refused_by_field(tokenizer_path,
         TrainConfig.load(path)
     for word in words:
         assert word in str(refused.value)
+
+
+def test_a_run_of_another_optimizer_is_not_gone_on_with(trained, tokenizer_path, tmp_path):
+    path = write_run(tmp_path, tokenizer_path, steps=8, optimizer="m3")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.safetensors").write_bytes((trained[0] / "state.safetensors").read_bytes())
+    with pytest.raises(
+        ValueError, match=r"schedule\.optimizer: what was saved lacks 'fast' of blocks\.0.*another optim"
+    ):
+        Trainer(TrainConfig.load(path))
 
 
 def test_a_vocabulary_that_is_not_the_tokenizers_is_refused(tokenizer_path, tmp_path):

@@ -17,8 +17,8 @@ from hope_serve.model.hope import HopeModel
 from hope_serve.training.config import LossConfig
 from hope_serve.training.meta import episode_loss, recall, teach
 from hope_serve.training.optimizers.language import TRAINED, draw_episodes, facts_stage, noise_stage
+from hope_serve.training.outer import make_adamw
 from hope_serve.training.plans import Plan
-from hope_serve.training.step import make_optimizer
 from hope_serve.training.stream import unpack
 
 RATE, RATES_RATE, WARMUP, FINAL_SHARE = 2e-3, 1e-2, 50, 0.05
@@ -43,7 +43,7 @@ class Learner:
     def __init__(self, config: HopeConfig, *, seed: int, device: str) -> None:
         torch.manual_seed(seed)
         self.model = HopeModel(config).to(device).requires_grad_()
-        self.optimizer = make_optimizer(self.model, rate=RATE, rates_rate=RATES_RATE, weight_decay=0.01)
+        self.optimizer = make_adamw(self.model, rate=RATE, rates_rate=RATES_RATE, weight_decay=0.01)
         self.stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
         self._device = device
         self._graph: torch.cuda.CUDAGraph | None = None
