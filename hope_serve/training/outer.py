@@ -80,9 +80,9 @@ def make_outer(model: HopeModel, schedule: ScheduleConfig) -> tuple[torch.optim.
 
 def slots_of(optimizers: tuple[torch.optim.Optimizer, ...], model: HopeModel) -> dict[str, Tensor]:
     """Everything that the optimizers keep, as ``{slot}.{parameter}``."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
-        f"{slot}.{names[parameter]}": tensor
+        f"{slot}.{names[id(parameter)]}": tensor
         for optimizer in optimizers
         for parameter, slots in optimizer.state.items()
         for slot, tensor in slots.items()
