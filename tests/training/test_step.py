@@ -21,11 +21,11 @@ def _model(device="cpu"):
     return Learner(model_of(ARMS["gd"]), seed=0, device=device).model
 
 
-def _batch(seed, plan=TRAINED):
+def _batch(seed, plan=TRAINED[1]):
     drawn = torch.Generator().manual_seed(seed)
     text = torch.randint(9, VOCAB_SIZE, (2, 97), generator=drawn)
     weights = torch.rand(2, 96, generator=drawn)
-    return Batch(text=text, weights=weights, plan=plan, episodes=draw_episodes(TRAINED, 2, random.Random(seed)))
+    return Batch(text=text, weights=weights, plan=plan, episodes=draw_episodes(plan, 2, random.Random(seed)))
 
 
 def _gradient(model, batch, **options):
@@ -67,19 +67,20 @@ def test_a_captured_step_is_the_step_that_was_captured(dtype):
 
 @pytest.mark.cuda
 def test_learners_on_streams_of_their_own_learn_what_they_would_alone():
-    batches = [draw_episodes(TRAINED, 4, random.Random(seed)).tensors() for seed in range(3)]
+    plans = [*TRAINED, *TRAINED]
+    batches = [draw_episodes(plan, 4, random.Random(seed)).tensors() for seed, plan in enumerate(plans)]
     alone = {arm: Learner(model_of(ARMS[arm]), seed=0, device="cuda") for arm in ("gd", "m3", "dmgd")}
     for learner in alone.values():
         learner.stream = None  # every step at once, uncaptured
-        for batch in batches:
-            learner.step([t.cuda() for t in batch], 0.1)
+        for plan, batch in zip(plans, batches, strict=True):
+            learner.step(plan, [t.cuda() for t in batch], 0.1)
     beside = {arm: Learner(model_of(ARMS[arm]), seed=0, device="cuda") for arm in alone}
-    static = [t.cuda() for t in batches[0]]
-    for batch in batches:
-        for tensor, kept in zip(batch, static, strict=True):
+    static = {plan.name: [t.cuda() for t in batch] for plan, batch in zip(TRAINED, batches, strict=False)}
+    for plan, batch in zip(plans, batches, strict=True):
+        for tensor, kept in zip(batch, static[plan.name], strict=True):
             kept.copy_(tensor)
         for learner in beside.values():
-            learner.step(static, 0.1)
+            learner.step(plan, static[plan.name], 0.1)
         torch.cuda.synchronize()
     for arm, learner in alone.items():
         for (name, p), q in zip(learner.model.named_parameters(), beside[arm].model.parameters(), strict=True):

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from hope_serve.training.optimizers.arms import ARMS, model_of
 from hope_serve.training.optimizers.language import TRAINED, draw_episodes
 from hope_serve.training.optimizers.learner import Learner, rate_factor
+from hope_serve.training.plans import Plan
 
 COLUMNS = ("recall", "after_noise", "forgotten_in_noise", "after_lessons", "corrected", "memory_bytes", "adapt_ms")
 
@@ -41,7 +42,7 @@ class _Lessons(IterableDataset[list[list[Tensor]]]):
             torch.set_num_threads(1)
         for step in count(self._first + (info.id if info else 0), info.num_workers if info else 1):
             draws = (random.Random(f"{seed} {step}") for seed in range(self._seeds))  # noqa: S311
-            yield [draw_episodes(TRAINED, self._batch, draw).tensors() for draw in draws]
+            yield [draw_episodes(plan_of(step), self._batch, draw).tensors() for draw in draws]
 
 
 class Study:
@@ -67,15 +68,16 @@ class Study:
     def train(self, *, seconds: float, batch: int, workers: int, save_every: float) -> None:
         """Go on until ``seconds`` of training are done in all."""
         loader = DataLoader(_Lessons(self._seeds, batch, self.step), batch_size=None, num_workers=workers)
-        shared: list[list[Tensor]] = []
+        shared: dict[str, list[list[Tensor]]] = {}
         begin, saved = time.monotonic() - self.seconds, time.monotonic()
         for drawn in loader:
             self.seconds = time.monotonic() - begin
             if self.seconds >= seconds:
                 break
-            shared = self._placed(drawn, shared)
+            plan = plan_of(self.step)
+            shared[plan.name] = self._placed(drawn, shared.get(plan.name, []))
             for (_, seed), learner in self.learners.items():
-                learner.step(shared[seed], rate_factor(self.step, self.seconds / seconds))
+                learner.step(plan, shared[plan.name][seed], rate_factor(self.step, self.seconds / seconds))
             self._wait()
             self.step += 1
             if self.step in (1, 10) or self.step % 100 == 0:
@@ -129,6 +131,11 @@ class Study:
     def _wait(self) -> None:
         if self._device == "cuda":
             torch.cuda.synchronize()
+
+
+def plan_of(step: int) -> Plan:
+    """The plan of every learner's step."""
+    return TRAINED[step % len(TRAINED)]
 
 
 def table(results: dict[str, dict[str, dict[str, dict[str, float]]]]) -> str:

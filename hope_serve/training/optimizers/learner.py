@@ -16,7 +16,7 @@ from hope_serve.model.config import HopeConfig
 from hope_serve.model.hope import HopeModel
 from hope_serve.training.config import LossConfig
 from hope_serve.training.meta import episode_loss, recall, teach
-from hope_serve.training.optimizers.language import TRAINED, draw_episodes, facts_stage, noise_stage
+from hope_serve.training.optimizers.language import draw_episodes, facts_stage, noise_stage
 from hope_serve.training.outer import make_adamw
 from hope_serve.training.plans import Plan
 from hope_serve.training.stream import unpack
@@ -38,7 +38,7 @@ EXAMS: Mapping[str, tuple[Plan, str]] = {
 
 
 class Learner:
-    """Trains on batches of ``TRAINED``; on a CUDA device ``step`` only launches, on ``stream``."""
+    """Trains on the plans of ``TRAINED``; on a CUDA device ``step`` only launches, on ``stream``."""
 
     def __init__(self, config: HopeConfig, *, seed: int, device: str) -> None:
         torch.manual_seed(seed)
@@ -46,25 +46,28 @@ class Learner:
         self.optimizer = make_adamw(self.model, rate=RATE, rates_rate=RATES_RATE, weight_decay=0.01)
         self.stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
         self._device = device
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._graphs: dict[str, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
         self._parts = torch.zeros(4)
         for parameter in self.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
 
-    def step(self, batch: list[Tensor], factor: float) -> None:
-        """One step of the optimizer. ``batch``: tensors of ``Episodes``, the same ones at every call on a device."""
+    def step(self, plan: Plan, batch: list[Tensor], factor: float) -> None:
+        """One step of the optimizer.
+
+        ``batch``: tensors of the plan's ``Episodes``; on a device the very same ones at every call of that plan.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
         if self.stream is None:
-            self._parts = self._gradient(batch)
+            self._parts = self._gradient(plan, batch)
             self._apply()
             return
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
-            if self._graph is None:
-                self._record(batch)
-            assert self._graph is not None
-            self._graph.replay()
+            if plan.name not in self._graphs:
+                self._graphs[plan.name] = self._recorded(plan, batch)
+            graph, self._parts = self._graphs[plan.name]
+            graph.replay()
             self._apply()
 
     def losses(self) -> dict[str, float]:
@@ -99,11 +102,11 @@ class Learner:
                 slots = ("step", "exp_avg", "exp_avg_sq")
                 self.optimizer.state[parameter] = {slot: named[f"{slot}.{name}"].clone() for slot in slots}
 
-    def _gradient(self, batch: list[Tensor]) -> Tensor:
+    def _gradient(self, plan: Plan, batch: list[Tensor]) -> Tensor:
         for parameter in self.model.parameters():
             parameter.grad.zero_()  # type: ignore[union-attr]
         unknown = torch.ones((), device=self._device)
-        loss, parts = episode_loss(self.model, TRAINED, unpack(TRAINED, batch), LOSS, unknown)
+        loss, parts = episode_loss(self.model, plan, unpack(plan, batch), LOSS, unknown)
         loss.backward()  # type: ignore[no-untyped-call]
         return parts
 
@@ -111,14 +114,16 @@ class Learner:
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
 
-    def _record(self, batch: list[Tensor]) -> None:
+    def _recorded(self, plan: Plan, batch: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
         for _ in range(2):
-            self._gradient(batch)
+            self._gradient(plan, batch)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
-            self._parts = self._gradient(batch)
-        self._graph = graph
+        # One learner's graphs run one after the other, so they share their memory.
+        pool = next((known.pool() for known, _ in self._graphs.values()), None)
+        with torch.cuda.graph(graph, pool=pool, stream=self.stream):
+            parts = self._gradient(plan, batch)
+        return graph, parts
 
     def _adapt_seconds(self) -> float:
         """The median time of teaching one person one lesson of four facts."""
