@@ -76,11 +76,24 @@ def prefill(model: ServedModel, name: str, count: int, length: int) -> list[Figu
         pools.state.clear(slot)
     starts = torch.arange(0, count * length + 1, length, dtype=torch.int32, device=model.device)
     tokens = torch.randint(0, model.config.vocab_size, (count * length,), device=model.device)
-    batch = Batch(tokens=tokens, slots=slots(count, model.device), starts=starts, remembers=pools.remembers)
-    with torch.no_grad():
-        ms = device_ms(lambda: model.run(batch, pools.state, pools.deltas), 5)
-    goal = {(8, 2048): ">= 200,000", (1, 8192): ">= 120,000"}.get((count, length), "") if name == "1.3b" else ""
-    return [Figure(f"{name}, prefill {count} x {length}", count * length / ms * 1e3, "tokens/s", goal)]
+    batch = Batch(
+        tokens=tokens,
+        slots=slots(count, model.device),
+        starts=starts,
+        remembers=pools.remembers,
+        lengths=(length,) * count,
+    )
+    chosen, goals = model.waves.part_rows, {(8, 2048): ">= 200,000", (1, 8192): ">= 120,000"}
+    figures = []
+    for part_rows in (chosen, 0, 1024, 4096):
+        model.waves.part_rows = part_rows
+        with torch.no_grad():
+            ms = device_ms(lambda: model.run(batch, pools.state, pools.deltas), 5)
+        how = "" if part_rows == chosen else f", parts of {part_rows}" if part_rows else ", in one part"
+        goal = goals.get((count, length), "") if name == "1.3b" and not how else ""
+        figures.append(Figure(f"{name}, prefill {count} x {length}{how}", count * length / ms * 1e3, "tokens/s", goal))
+    model.waves.part_rows = chosen
+    return figures
 
 
 def lessons(model: ServedModel, name: str, count: int, length: int) -> list[Figure]:

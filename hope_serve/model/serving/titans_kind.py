@@ -44,7 +44,7 @@ class TitansPool(Slab):
 class TitansKind:
     """See ``Kind``."""
 
-    max_context_tokens, rereads, captures_lessons = 0, False, True
+    max_context_tokens, rereads, captures_lessons, reads_in_parts = 0, False, True, True
 
     def __init__(self, model: HopeModel) -> None:
         self.model, self.config = model, model.config
