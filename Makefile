@@ -65,7 +65,7 @@ stack: $(TOOLS)  ## three pods, an Envoy, a valkey and a Prometheus on this mach
 	PYTHONPATH=tests $(BIN)/python -m support.stack
 
 stacktest: $(TOOLS)  ## pods are killed, added and restarted under load behind a real Envoy; every panel has data
-	$(BIN)/python -m pytest -m stack tests/system/test_stack.py
+	$(BIN)/python -m pytest -m stack tests/system
 
 nightly: $(TOOLS)  ## the tests at full size: hundreds of kills, thousands of seeds
 	$(BIN)/python -m pytest -m "nightly or not nightly"

@@ -1,6 +1,7 @@
 """What the server measures: every metric's name, meaning, unit, labels and buckets, in one table.
 
-Base units, no ids of users, memories or calls in any label, and every label's values are a closed set. Buckets are
+Base units, no ids of users, memories or calls in any label, and every label's values are a closed set, but tenants: the
+first ``MAX_TENANTS`` that a pod meets go by their names, all others by one. Buckets are
 fine where a distribution is watched for itself and coarse where labels multiply them: a pod has fewer than 1,000
 series when it has served every method and met an error of every kind.
 """
@@ -17,6 +18,9 @@ M = TypeVar("M", bound=MetricWrapperBase)
 Labels = tuple[str, ...]
 
 MAX_LEVELS = 8
+MAX_TENANTS = 16
+OTHER_TENANTS = "(others)"
+"""No tenant is called so."""
 MAX_PRECREATED = 32
 METHODS: Labels = (
     "Generate", "GenerateStream", "Score", "Tokenize", "Detokenize", "GetModel", "Adapt", "AdaptStream", "GetMemory",
@@ -42,6 +46,10 @@ STORE_OPS: Labels = (
     "load_session", "save_session", "delete_session",
 )  # fmt: skip
 STORE_RESULTS: Labels = ("ok", "refused", "unavailable", "corrupt", "cancelled")
+TENANTS: Labels = ()
+"""Nobody knows them beforehand."""
+TENANT_OUTCOMES: Labels = ("ok", "over_limits", "refused", "failed")
+TOKEN_USES: Labels = ("read", "written", "learned")
 LEVELS: Labels = tuple(str(i) for i in range(MAX_LEVELS))
 
 STEP_SECONDS = (
@@ -61,12 +69,27 @@ NORMS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0,
 RATIOS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
+class TenantNames:
+    """The tenants that go by their names, which are the same in every metric of one server."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def label(self, tenant: str) -> str:
+        """What a metric calls ``tenant``."""
+        if tenant in self._names or len(self._names) < MAX_TENANTS:
+            self._names.add(tenant)
+            return tenant
+        return OTHER_TENANTS
+
+
 class Family(Generic[M]):
     """One metric of one server; called with its labels' values, it gives the series."""
 
-    def __init__(self, collector: M, labels: dict[str, Labels]) -> None:
+    def __init__(self, collector: M, labels: dict[str, Labels], tenants: TenantNames) -> None:
         self._collector = collector
         self._labels = labels
+        self._tenants = tenants
         combinations = list(product(*labels.values()))
         if labels and isinstance(collector, Counter) and len(combinations) <= MAX_PRECREATED:
             for values in combinations:  # a series that starts at 0 has a rate from its first event on
@@ -80,8 +103,10 @@ class Family(Generic[M]):
         """
         if values.keys() != self._labels.keys():
             raise ValueError(f"labels {sorted(values)} were given; the metric has {sorted(self._labels)}")
+        if "tenant" in values:
+            values["tenant"] = self._tenants.label(values["tenant"])
         for label, value in values.items():
-            if value not in self._labels[label]:
+            if self._labels[label] is not TENANTS and value not in self._labels[label]:
                 raise ValueError(f"label {label} is {value!r}; choose one of {', '.join(self._labels[label])}")
         return self._collector.labels(**values) if values else self._collector
 
@@ -108,10 +133,11 @@ class Definition(Generic[M]):
     def __get__(self, instance: Metrics | None, owner: type) -> Self | Family[M]:
         return self if instance is None else instance.family(self.name)
 
-    def build(self, registry: CollectorRegistry) -> Family[M]:
+    def build(self, registry: CollectorRegistry, tenants: TenantNames) -> Family[M]:
         """This metric, registered."""
         options: dict[str, Any] = {"buckets": self.buckets} if self.buckets else {}
-        return Family(self.kind(self.name, self.help, tuple(self.labels), registry=registry, **options), self.labels)
+        collector = self.kind(self.name, self.help, tuple(self.labels), registry=registry, **options)
+        return Family(collector, self.labels, tenants)
 
 
 class Metrics:
@@ -157,12 +183,20 @@ class Metrics:
     store_promise_kept = Definition(Gauge, "1 while the store has the settings and the secret it was opened with.")
     engine_step_seconds = Definition(Histogram, "Engine steps.", STEP_SECONDS)
     batch_tokens = Definition(Histogram, "Tokens of a step.", TOKENS)
+    tenant_requests_total = Definition(
+        Counter, "Calls of a tenant, by how they ended.", tenant=TENANTS, outcome=TENANT_OUTCOMES
+    )
+    tenant_calls_running = Definition(Gauge, "Calls of a tenant that are being answered.", tenant=TENANTS)
+    tenant_tokens_total = Definition(
+        Counter, "Tokens of a tenant: of prompts, of answers, of lessons.", tenant=TENANTS, use=TOKEN_USES
+    )
 
     def __init__(self, *, build: dict[str, str] | None = None, model: dict[str, str] | None = None) -> None:
         """``build`` and ``model`` become the labels of hope_build_info and hope_model_info, which are always 1."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for every counter and histogram, which nobody reads
         self.registry = CollectorRegistry()
-        self._families: dict[str, Family[Any]] = {d.name: d.build(self.registry) for d in definitions()}
+        tenants = TenantNames()
+        self._families: dict[str, Family[Any]] = {d.name: d.build(self.registry, tenants) for d in definitions()}
         for name, text, labels in (
             ("hope_build_info", "The running release.", build or {}),
             ("hope_model_info", "The served model.", model or {}),

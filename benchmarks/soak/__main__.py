@@ -1,6 +1,6 @@
 """Three pods behind an Envoy at 70 % load, while pods come, go and are killed.
 
-    PYTHONPATH=tests python -m benchmarks.soak [--minutes 30] [--every 60] [--users 32] [--note WORDS]
+    PYTHONPATH=tests python -m benchmarks.soak [--minutes 30] [--every 60] [--users 32] [--note WORDS] [--pages FOLDER]
 
 Fails when a call ended in anything but an answer, when an acknowledged Adapt is lost or was applied twice, or when the
 memory of a pod that stayed is not flat. Writes a dated file and a picture to benchmarks/results; runs of less than 30
@@ -15,6 +15,7 @@ import datetime
 import os
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,13 @@ from benchmarks.soak.crowd import Crowd
 from benchmarks.soak.picture import draw
 from benchmarks.soak.turnover import Turnover
 from benchmarks.soak.watch import Watch
+from deploy.grafana.draw import draw_pages
 from hope_serve.cli.load import percentiles
 from hope_serve.client import AsyncHopeClient
 from hope_serve.client.channel import ChannelOptions
 from hope_serve.config import BUNDLED_CHECKPOINT
+from hope_serve.identity import Scope
+from hope_serve.identity.api_keys import NewKey, new_key
 
 LOAD = 0.7
 WARM_SECONDS = 20.0
@@ -36,7 +40,11 @@ CALIBRATION_SHARE = 0.03
 MIN_CALIBRATION_SECONDS = 10.0
 LOOKS = 720
 MAX_GROWTH = 1.05
+JUDGED_SECONDS = 600.0
+"""In less, caches are still filling."""
 FULL_MINUTES = 30.0
+TENANTS = ("acme", "globex", "initech")
+SCOPES = (Scope.GENERATE, Scope.ADAPT, Scope.MEMORY_READ)
 STORE_SETTINGS = {"auto_aof_rewrite_percentage": 100, "auto_aof_rewrite_min_size": "256mb"}
 
 
@@ -51,13 +59,18 @@ class Soaked:
     turnover: Turnover
 
 
-async def soak(folder: Path, *, checkpoint: Path, seconds: float, every: float, num_users: int) -> Soaked:
-    """Run it, and look at every memory at the end."""
+async def soak(
+    folder: Path, *, checkpoint: Path, seconds: float, every: float, num_users: int, pages: Path | None = None
+) -> Soaked:
+    """Run it, and look at every memory at the end; draw the dashboards into ``pages``."""
+    keys = folder / "keys.json"
+    shown = [new_key(keys, NewKey(tenant=tenant, scopes=SCOPES))[1] for tenant in TENANTS]
     async with (
-        Stack(folder, checkpoint, store=STORE_SETTINGS) as stack,
-        AsyncHopeClient(stack.envoy.target, ChannelOptions(timeout_seconds=60)) as client,
+        Stack(folder, checkpoint, store=STORE_SETTINGS, pods={"set": f"identity.key_file={keys}"}) as stack,
+        AsyncExitStack() as closing,
     ):
-        crowd, watch, turnover = Crowd(client, num_users), Watch(stack), Turnover(stack)
+        clients = [await closing.enter_async_context(_client(stack.envoy.target, credential)) for credential in shown]
+        crowd, watch, turnover = Crowd(clients, num_users), Watch(stack), Turnover(stack)
         capacity = await _capacity(crowd, seconds)
         beside = [
             asyncio.create_task(watch.run(max(1.0, seconds / LOOKS))),
@@ -65,13 +78,19 @@ async def soak(folder: Path, *, checkpoint: Path, seconds: float, every: float, 
         ]
         await crowd.run(seconds=seconds, rate=LOAD * capacity)
         await _stop(beside)
+        if pages:
+            await asyncio.to_thread(draw_pages, stack.prometheus.url, pages, min(seconds, 600.0))
         await crowd.rest()
         found = await crowd.check_promises()
     figures = _figures(crowd, watch, turnover, capacity=capacity, found=found, seconds=seconds)
     faults = list(crowd.faults)
-    if watch.growth() > MAX_GROWTH:
+    if seconds >= JUDGED_SECONDS and watch.growth() > MAX_GROWTH:
         faults.append(f"the memory of the pod that stayed grew to {watch.growth():.3f} of what it was")
     return Soaked(figures=figures, faults=faults, crowd=crowd, watch=watch, turnover=turnover)
+
+
+def _client(target: str, credential: str) -> AsyncHopeClient:
+    return AsyncHopeClient(target, ChannelOptions(timeout_seconds=60, credential=credential))
 
 
 async def _capacity(crowd: Crowd, seconds: float) -> float:
@@ -125,13 +144,14 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=32, help="who take turns: %(default)s")
     parser.add_argument("--note", default="", help="what else the machine did, for the result")
     parser.add_argument("--save", action="store_true", help="write the result of a short run as well")
+    parser.add_argument("--pages", type=Path, help="a folder, to draw the dashboards of the last 10 minutes there")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // PODS)))  # the pods share the cores
     with tempfile.TemporaryDirectory(prefix="hope-soak-") as folder:
         soaked = asyncio.run(
             soak(
                 Path(folder), checkpoint=BUNDLED_CHECKPOINT, seconds=60 * options.minutes, every=options.every,
-                num_users=options.users,
+                num_users=options.users, pages=options.pages,
             )
         )  # fmt: skip
     notes = [options.note, *(f"sent again, {call}: {count}" for call, count in soaked.crowd.retries.items())]

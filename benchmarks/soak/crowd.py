@@ -6,14 +6,14 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from hope_serve.client import AsyncHopeClient, MemoryChoice, SamplingParams
-from hope_serve.errors import HopeError, Unavailable
+from hope_serve.errors import HopeError, NotFound, Unavailable
 
 T = TypeVar("T")
-VOCABULARY = range(100, 4000)
+VOCABULARY = range(16, 300)
 PROMPT = (6, 7, 8, 9)
 LESSON_TOKENS = (16, 64)
 SHORT = SamplingParams(temperature=0.0, max_tokens=16, ignore_eos=True)
@@ -24,14 +24,18 @@ GIVE_UP_SECONDS = 120.0
 class Crowd:
     """A round of one user: an Adapt, a Generate that must see it, a stream.
 
+    Args:
+        clients: of each tenant; the first has half of the users, the next half of the others, and so on.
+        num_users: of all tenants.
+
     ``rounds``: (when it began, how long it took, both in seconds) of those that ended. ``faults``: what should not
     have happened, in words. ``retries``: calls that were UNAVAILABLE and were sent again, by the error's reason.
     """
 
-    def __init__(self, client: AsyncHopeClient, num_users: int) -> None:
-        self._client = client
+    def __init__(self, clients: Sequence[AsyncHopeClient], num_users: int) -> None:
         self._draw = random.Random(0)
         self._idle = [f"soak-{number}" for number in range(num_users)]
+        self._clients = {name: clients[_tenant(number, len(clients))] for number, name in enumerate(self._idle)}
         self._came_back = asyncio.Event()
         self._rounds: set[asyncio.Task[None]] = set()
         self._known = dict.fromkeys(self._idle, 0)
@@ -68,15 +72,19 @@ class Crowd:
         """Look at every memory; what is lost or applied twice becomes a fault. Returns the Adapts that are there."""
         found = 0
         for name, known in self._known.items():
-            if not known:
-                continue
-            newest = (await self._client.list_versions(name))[-1]
-            found += newest.version
-            if (newest.version, newest.request_id) != (known, f"{name}.{known}"):
-                self.faults.append(
-                    f"{name} was promised {known} Adapts; the newest is {newest.request_id} as {newest.version}"
-                )
+            if known:
+                version, request = await self._newest(name)
+                found += version
+                if (version, request) != (known, f"{name}.{known}"):
+                    self.faults.append(f"{name} was promised {known} Adapts; the newest is {request} as {version}")
         return found
+
+    async def _newest(self, name: str) -> tuple[int, str]:
+        try:
+            newest = (await self._clients[name].list_versions(name))[-1]
+        except NotFound:
+            return 0, "none"
+        return newest.version, newest.request_id
 
     async def _begin_round(self) -> None:
         if not self._idle:
@@ -105,7 +113,9 @@ class Crowd:
     async def _teach(self, name: str) -> None:
         due = self._known[name] + 1
         lesson = [self._draw.choice(VOCABULARY) for _ in range(self._draw.randint(*LESSON_TOKENS))]
-        taught = await self._until_there("Adapt", lambda: self._client.adapt(name, lesson, request_id=f"{name}.{due}"))
+        taught = await self._until_there(
+            "Adapt", lambda: self._clients[name].adapt(name, lesson, request_id=f"{name}.{due}")
+        )
         if taught.version != due:
             self.faults.append(f"{name}: Adapt {due} became version {taught.version}")
         self._known[name] = due
@@ -113,13 +123,13 @@ class Crowd:
     async def _ask(self, name: str) -> None:
         known = MemoryChoice(min_version=self._known[name])
         answer = await self._until_there(
-            "Generate", lambda: self._client.generate(PROMPT, user_id=name, sampling=SHORT, memory=known)
+            "Generate", lambda: self._clients[name].generate(PROMPT, user_id=name, sampling=SHORT, memory=known)
         )
         if answer.started.memory_version != self._known[name]:
             self.faults.append(f"{name}: read version {answer.started.memory_version} of {self._known[name]}")
 
     async def _streamed(self, name: str) -> None:
-        async for _ in self._client.stream(PROMPT, user_id=name, sampling=SHORT):
+        async for _ in self._clients[name].stream(PROMPT, user_id=name, sampling=SHORT):
             pass
 
     async def _until_there(self, call: str, make: Callable[[], Awaitable[T]]) -> T:
@@ -132,3 +142,12 @@ class Crowd:
                     raise
                 self.retries[f"{call} {error.reason}"] += 1
             await asyncio.sleep(self._draw.uniform(PAUSE_SECONDS / 2, PAUSE_SECONDS))
+
+
+def _tenant(number: int, count: int) -> int:
+    """0 for every second number, 1 for every second of the others, …, the last for the rest."""
+    for tenant in range(count - 1):
+        if number % 2 == 0:
+            return tenant
+        number //= 2
+    return count - 1

@@ -23,17 +23,20 @@ COLUMNS = 3
 PANEL_INCHES = (5.0, 2.6)
 POINTS = 150
 WINDOW = "30s"
-MAX_NAMED = 6
+MAX_NAMED = 10
 UNITS = {"s": "seconds", "percentunit": "share", "cps": "a second"}
 
 
 def main() -> int:
     """Draw every page."""
-    prometheus, folder = sys.argv[1], Path(sys.argv[2])
-    seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 300.0
+    draw_pages(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 300.0)
+    return 0
+
+
+def draw_pages(prometheus: str, folder: Path, seconds: float) -> None:
+    """Every page as ``folder/NAME.png``."""
     for path in sorted(PAGES.glob("*.json")):
         draw(json.loads(path.read_text()), prometheus, seconds).savefig(folder / f"{path.stem}.png", dpi=70)
-    return 0
 
 
 def draw(page: dict[str, Any], prometheus: str, seconds: float) -> Figure:

@@ -1,7 +1,4 @@
-"""Generates deploy/grafana/dashboards: ``python -m deploy.grafana.generate``; with ``--check`` only compares.
-
-A page of tenants appears by itself as soon as a metric has the label ``tenant``.
-"""
+"""Generates deploy/grafana/dashboards: ``python -m deploy.grafana.generate``; with ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -12,9 +9,8 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef, VariableRefresh, VariableSort
 
-from deploy.grafana.layout import LEARNING, ON_CALL, SERVING, STORE, Row
+from deploy.grafana.layout import LEARNING, ON_CALL, SERVING, STORE, TENANTS, Row
 from deploy.grafana.panels import panel, panel_of
-from hope_serve.metrics import definitions
 
 TARGET = Path(__file__).parent / "dashboards"
 FIRST_PANEL_ID = 1
@@ -44,10 +40,8 @@ def generate() -> dict[str, str]:
         "serving": _page("serving", "Calls, speed, tokens and load.", SERVING),
         "learning": _page("memory and learning", "What is learned, and where memories are.", LEARNING),
         "store": _page("store", "Where memories rest.", STORE),
+        "tenants": _page("tenants", "Who uses what. A pod names the first 16 that it meets; others are one.", TENANTS),
     }
-    by_tenant = tuple((metric, ("tenant",)) for metric in definitions() if "tenant" in metric.labels)
-    if by_tenant:
-        pages["tenants"] = _page("tenants", "Who uses what.", (("Tenants", by_tenant),))
     return {f"{name}.json": _encoded(name, page) for name, page in pages.items()}
 
 

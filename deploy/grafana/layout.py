@@ -92,6 +92,24 @@ STORE: tuple[Row, ...] = (
     ),
 )
 
+TENANTS: tuple[Row, ...] = (
+    (
+        "Calls",
+        (
+            (Metrics.tenant_requests_total, ("tenant",)),
+            (Metrics.tenant_requests_total, ("tenant", "outcome")),
+            (Metrics.tenant_calls_running, ("tenant",)),
+        ),
+    ),
+    (
+        "Tokens",
+        (
+            (Metrics.tenant_tokens_total, ("tenant",)),
+            (Metrics.tenant_tokens_total, ("tenant", "use")),
+        ),
+    ),
+)
+
 ON_CALL: tuple[tuple[str, str, list[Query], str], ...] = (
     (
         "Failed calls",

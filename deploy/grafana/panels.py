@@ -46,8 +46,10 @@ def panel(title: str, description: str, asked: list[Query], *, unit: str) -> tim
 
 
 def queries(metric: Definition[Any], by: tuple[str, ...] = ()) -> list[Query]:
-    """What to ask of ``metric``: a gauge's value by pod, a counter's rate, a histogram's quantiles."""
+    """What to ask of ``metric``: a gauge's value by pod or label, a counter's rate, a histogram's quantiles."""
     apart = by or tuple(metric.labels)
+    if metric.kind is Gauge and apart:
+        return [(f"sum{_by(apart)} ({metric.name}{{{PODS}}})", _legend(apart, "all"))]
     if metric.kind is Gauge:
         return [(f"{metric.name}{{{PODS}}}", "{{instance}}")]
     if metric.kind is Counter:

@@ -21,6 +21,7 @@ from hope_serve.server.admission import Admission
 from hope_serve.server.door import Door
 from hope_serve.server.logs import logging_call, note_request
 from hope_serve.server.measure import measure_call, measure_rejection
+from hope_serve.server.tenants import TenantCall
 from hope_serve.server.tracing import Tracing
 from hope_serve.server.workers import Workers
 from hope_serve.wire.status import code_of, trailers, write_status
@@ -39,6 +40,7 @@ class Call:
 
     path: str
     context: Context
+    tenant: TenantCall
     correlation_id: str = field(default_factory=lambda: uuid4().hex)
     started_at: float = field(default_factory=time.perf_counter)
     code: grpc.StatusCode = grpc.StatusCode.OK
@@ -83,7 +85,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
 
             async def stream(raw: bytes, context: Context) -> None:
-                call = Call(path=path, context=context)
+                call = self._called(path, context)
                 await self._guard(call, lambda: self._write_all(handler, raw, call), len(raw))
 
             return grpc.unary_stream_rpc_method_handler(stream, None, handler.response_serializer)
@@ -91,18 +93,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
 
             async def gathering(raws: AsyncIterator[bytes], context: Context) -> Pb | None:
-                call = Call(path=path, context=context)
+                call = self._called(path, context)
                 await self._guard(call, lambda: self._answer_all(handler, raws, call))
                 return call.last_reply
 
             return grpc.stream_unary_rpc_method_handler(gathering, None, handler.response_serializer)
 
         async def unary(raw: bytes, context: Context) -> Pb | None:
-            call = Call(path=path, context=context)
+            call = self._called(path, context)
             await self._guard(call, lambda: self._answer(handler, raw, call), len(raw))
             return call.last_reply
 
         return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
+
+    def _called(self, path: str, context: Context) -> Call:
+        return Call(path=path, context=context, tenant=TenantCall(self._metrics))
 
     async def _guard(self, call: Call, work: Callable[[], Awaitable[None]], num_bytes: int = 0) -> None:
         metadata = tuple(call.context.invocation_metadata() or ())
@@ -115,6 +120,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _judge(self, call: Call, work: Callable[[], Awaitable[None]], num_bytes: int = 0) -> None:
         try:
             await self._door.enter(call.method, call.context)
+            call.tenant.begin()
             with self._admission.enter(num_bytes):
                 await work()
         except HopeError as error:
@@ -129,12 +135,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await _refuse(call, HopeError(f"internal error; quote correlation id {call.correlation_id}"))
         finally:
             self._door.leave(call.method, call.code.name)
+            call.tenant.end(call.code.name)
             seconds = time.perf_counter() - call.started_at
             measure_call(self._metrics, call.method, call.code.name, call.last_reply, seconds)
             log.debug("%s ended with %s after %.3f s", call.method, call.code.name, seconds)
 
     async def _answer(self, handler: Any, raw: bytes, call: Call) -> None:
-        call.last_reply = await handler.unary_unary(await self._parsed(handler, raw), call.context)
+        call.last_reply = reply = await handler.unary_unary(await self._parsed(handler, raw), call.context)
+        call.tenant.replied(reply)
 
     async def _answer_all(self, handler: Any, raws: AsyncIterator[bytes], call: Call) -> None:
         call.last_reply = await handler.stream_unary(self._parsed_all(handler, raws), call.context)
@@ -163,6 +171,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async with aclosing(replies):  # type: ignore[type-var]
             async for reply in replies:
                 call.last_reply = reply
+                call.tenant.replied(reply)
                 try:
                     async with asyncio.timeout(self._write_timeout):
                         await call.context.write(reply)

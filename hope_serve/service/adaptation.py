@@ -30,7 +30,7 @@ class Adaptation:
         """
         began = time.monotonic()
         result = await self.commits.in_time(request.deadline, self._adapt(request))
-        self.commits.observe(request.options.mode, result, time.monotonic() - began)
+        self.commits.observe(request.owner, request.options.mode, result, time.monotonic() - began)
         return result
 
     async def _adapt(self, request: AdaptRequest) -> AdaptResult:

@@ -145,7 +145,7 @@ class Commits:
         for level, count in self.memories.codec.updates(learned, base.learned if base else None).items():
             self.metrics.memory_updates_total(level=str(level)).inc(count)
 
-    def observe(self, mode: AdaptMode, result: AdaptResult, seconds: float) -> None:
+    def observe(self, owner: Owner, mode: AdaptMode, result: AdaptResult, seconds: float) -> None:
         """Count an adaptation that was answered."""
         metrics = self.metrics
         outcome = _outcome(mode, result)
@@ -154,6 +154,7 @@ class Commits:
         if outcome == "duplicate":
             return
         metrics.adapt_tokens_total().inc(result.metrics.tokens_used)
+        metrics.tenant_tokens_total(tenant=owner.tenant, use="learned").inc(result.metrics.tokens_used)
         metrics.adapt_nll_delta().observe(result.metrics.nll_after - result.metrics.nll_before)
         metrics.adapt_surprise().observe(result.metrics.surprise)
         for level in result.metrics.levels:

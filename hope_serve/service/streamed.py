@@ -71,7 +71,7 @@ class StreamedAdaptation:
         began = time.monotonic()
         with self._counted():
             done = await self.commits.in_time(request.deadline, self._adapt(request, parts, around))
-        self.commits.observe(request.options.mode, done.result, time.monotonic() - began)
+        self.commits.observe(request.owner, request.options.mode, done.result, time.monotonic() - began)
         return done
 
     async def _adapt(

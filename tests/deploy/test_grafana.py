@@ -7,12 +7,11 @@ import json
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from prometheus_client import Counter
 from support.dashboards import pages, queries
 from support.promql import selectors, unknown
 
 from deploy.grafana import generate
-from hope_serve.metrics import Definition, definitions
+from hope_serve.metrics import definitions
 
 PAGES = pages()
 ASKED = queries()
@@ -51,10 +50,10 @@ def test_a_page_is_what_grafana_reads(name):
     assert page.uid == f"hope-serve-{name}"
 
 
-def test_a_metric_by_tenant_brings_a_page_of_tenants(monkeypatch):
-    metric = Definition(Counter, "Tokens of a tenant.", tenant=("a", "b"))
-    metric.__set_name__(object, "tenant_tokens_total")
-    monkeypatch.setattr(generate, "definitions", lambda: (*definitions(), metric))
-    page = json.loads(generate.generate()["tenants.json"])
-    [target] = page["panels"][1]["targets"]
-    assert target["expr"].startswith("sum by (tenant) (rate(hope_tenant_tokens_total{")
+def test_the_page_of_tenants_tells_them_apart_in_every_panel():
+    panels = [panel for panel in PAGES["tenants"]["panels"] if panel["type"] != "row"]
+    assert len(panels) == 5
+    for panel in panels:
+        [target] = panel["targets"]
+        assert target["expr"].startswith("sum by (tenant")
+        assert target["legendFormat"].startswith("{{tenant}}")

@@ -35,9 +35,10 @@ class Pod:
 class Stack:
     """``async with``; what is started last is stopped first."""
 
-    def __init__(self, folder, checkpoint=BUNDLED_CHECKPOINT, *, store=None):
-        """``store``: settings of the valkey."""
+    def __init__(self, folder, checkpoint=BUNDLED_CHECKPOINT, *, store=None, pods=None):
+        """``store``: settings of the valkey. ``pods``: more options of ``hope-serve serve``."""
         self._folder, self._checkpoint = Path(folder), checkpoint
+        self._options = pods or {}
         self._closing = AsyncExitStack()
         self._started = 0
         self.pods = []
@@ -100,6 +101,7 @@ class Stack:
             "metrics_listen": f"127.0.0.1:{free_port()}",
             "checkpoint": self._checkpoint,
             "memory": self.redis.url,
+            **self._options,
         }
         while True:
             try:
