@@ -18,11 +18,12 @@ from hope_serve.cli.chat import chat
 from hope_serve.cli.convert import convert, fetch
 from hope_serve.cli.demo import demo
 from hope_serve.cli.doctor import doctor
+from hope_serve.cli.evals import evals
 from hope_serve.cli.key import key
 from hope_serve.cli.memory import memory
 from hope_serve.cli.serve import serve
 from hope_serve.cli.top import top
-from hope_serve.cli.training import evaluate, train
+from hope_serve.cli.training import train
 from hope_serve.config import ConfigError
 from hope_serve.errors import HopeError, InvalidRequest, Unavailable
 
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 for command in (serve, top, chat, adapt, train, convert, fetch, bench, doctor, demo):
     app.command()(command)
-app.command("eval")(evaluate)
+app.add_typer(evals, name="eval")
 app.add_typer(memory, name="memory")
 app.add_typer(key, name="key")
 

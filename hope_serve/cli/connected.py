@@ -59,23 +59,32 @@ class Server:
 
 def calls_server(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command, in place of its parameter ``server``, the options that make one."""
-    taken = inspect.signature(command, eval_str=True)
-    own = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in taken.parameters.items()
-        if name != "server"
-    ]
-    options = list(inspect.signature(Server, eval_str=True).parameters.values())
+    return takes("server", Server)(command)
 
-    @functools.wraps(command)
-    def called(**given: Any) -> None:
-        server = Server(**{option.name: given.pop(option.name) for option in options})
-        command(server=server, **given)
 
-    described: Any = called
-    described.__signature__ = taken.replace(parameters=[*own, *options])
-    described.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *options)}
-    return called
+def takes(name: str, kind: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command, in place of its parameter ``name``, the options that are the fields of the dataclass ``kind``."""
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        taken = inspect.signature(command, eval_str=True)
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in taken.parameters.values()
+            if parameter.name != name
+        ]
+        options = list(inspect.signature(kind, eval_str=True).parameters.values())
+
+        @functools.wraps(command)
+        def called(**given: Any) -> None:
+            made = kind(**{option.name: given.pop(option.name) for option in options})
+            command(**{name: made}, **given)
+
+        described: Any = called
+        described.__signature__ = taken.replace(parameters=[*own, *options])
+        described.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *options)}
+        return called
+
+    return with_options
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``hope-serve train`` and ``hope-serve eval``."""
+"""``hope-serve train`` and ``hope-serve eval people``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _train_part(config: Path) -> str:
 
 
 @calls_server
-def evaluate(
+def people(
     server: Server,
     users: Annotated[int, typer.Option(min=2, help="People to teach, held out from training.")] = 200,
     facts: Annotated[int, typer.Option(min=1, help="Facts each.")] = 8,
@@ -52,7 +52,7 @@ def evaluate(
     timeout: Timeout = 600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what people get from a running server: recall, retention, correction, privacy."""
+    """Invented people in the wording that hope-demo learned: recall, retention, correction, privacy."""
     from hope_serve.training.personas import load_attributes
 
     check_range("--facts", facts, 1, len(load_attributes()))

@@ -1,4 +1,4 @@
-"""``hope-serve bench`` and ``eval`` against a running server."""
+"""``hope-serve bench`` against a running server."""
 
 from __future__ import annotations
 
@@ -71,17 +71,3 @@ def test_a_profile_that_cannot_be_made_is_wrong_use(hope, checkpoint_folder, tmp
 )
 def test_percentiles_are_milliseconds(seconds, expected):
     assert percentiles(seconds) == pytest.approx(expected)
-
-
-def test_eval_gives_every_share(hope, target):
-    said = hope("eval", "--target", target, "--users", "2", "--facts", "1", "--noise", "8", "--json")
-    assert said.code == 0, said.err
-    scores = json.loads(said.out)
-    assert scores.keys() == {
-        "recall_with_memory",
-        "recall_without_memory",
-        "recall_of_others_facts",
-        "recall_of_first_facts",
-        "recall_of_corrected_fact",
-    }
-    assert all(0 <= share <= 1 for share in scores.values())

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hope_serve.training.lessons.cases import Case
 from hope_serve.training.lessons.lesson import Adapt
 from hope_serve.training.lessons.prose import Prose
-from hope_serve.training.parts.cases import Case, Examiner
+from hope_serve.training.parts.examiner import Examiner
 from hope_serve.training.parts.memory import Learner, plain_rows
 
 WINDOW = 1024

@@ -24,7 +24,7 @@ from hope_serve.model.attention_learn import LayerFunctions
 from hope_serve.model.parts import MemoryPart, load_part, save_part, with_start
 from hope_serve.training.parts.batches import Batch, StreamConfig, bucket_order, loader, moved
 from hope_serve.training.parts.buckets import BUCKETS, CHUNK_TOKENS, TIMES, shrunk
-from hope_serve.training.parts.evaluate import Evaluation, Sizes
+from hope_serve.training.parts.evaluate import Evaluation
 from hope_serve.training.parts.general import general_rows
 from hope_serve.training.parts.gradients import Gradients
 from hope_serve.training.parts.loss import Guard
@@ -95,9 +95,8 @@ class Trainer:
         with torch.no_grad():
             learner = self.learner(LayerFunctions())
             plain = self.learner(LayerFunctions(), start=False)
-            sizes = Sizes.scaled(self.options.evaluate_scale)
-            table = {}
-            for name, value in Evaluation(learner, plain, self.speech, self.options.text, sizes=sizes).run():
+            scale, table = self.options.evaluate_scale, {}
+            for name, value in Evaluation(learner, plain, self.speech, self.options.text, scale=scale).run():
                 print(f"{name:44} {value:.4f}", flush=True)
                 table[name] = value
         return table

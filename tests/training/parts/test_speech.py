@@ -8,8 +8,8 @@ import pytest
 from support.other_makers import TEMPLATE, small_tokenizer
 
 from hope_serve.convert.source import Dialogue
+from hope_serve.training.lessons.judge import abstains, holds_any, holds_value, says_ended
 from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER, Adapt, Question
-from hope_serve.training.parts.judge import abstains, holds_any, holds_value, says_ended
 from hope_serve.training.parts.packing import ask_row
 from hope_serve.training.parts.speech import FIRST_WEIGHT, TEXT_WEIGHT, VALUE_WEIGHT, Speech
 

@@ -9,6 +9,11 @@ from hope_serve.training.lessons.lesson import Question
 
 Judge = Callable[[Question, str], bool]
 
+_IGNORANCE = re.compile(
+    r"\b(do not|don't|did not|didn't|cannot|can't|could not|couldn't|have not|haven't|has not|hasn't|not|never|nobody)"
+    r"( yet| ever| actually| really)? (know|been told|told|tell|said|say|mention|mentioned|sure|aware|recall)\b"
+    r"|\bno (idea|information|record)\b"
+)
 _NEGATIONS = re.compile(r"\b(no|not|none|never|without|nothing|nobody|retired|gone|over|ended|stopped|former)\b|n't")
 
 
@@ -26,7 +31,7 @@ def holds_any(question: Question, said: str) -> bool:
 
 def abstains(_: Question, said: str) -> bool:
     """Whether the reply says that this was never told."""
-    return "do not know" in said.lower()
+    return bool(_IGNORANCE.search(said.lower().replace("\u2019", "'")))
 
 
 def says_ended(question: Question, said: str) -> bool:

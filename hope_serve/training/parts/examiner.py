@@ -1,4 +1,4 @@
-"""People of an evaluation: what they told, what they are asked, and what share of the answers is right."""
+"""Cases put to a part: memories taught, questions asked in fresh contexts, and what share of the answers is right."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hope_serve.training.lessons.lesson import Adapt, Question
+from hope_serve.training.lessons.cases import Case
+from hope_serve.training.lessons.judge import Judge, holds_value
+from hope_serve.training.lessons.lesson import Question
 from hope_serve.training.parts.buckets import CHUNK_TOKENS
-from hope_serve.training.parts.judge import Judge, holds_value
 from hope_serve.training.parts.memory import Learner
 from hope_serve.training.parts.packing import Bucket, tell_row, told_tensors
 from hope_serve.training.parts.speak import replies
 from hope_serve.training.parts.speech import Speech
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One person: what was told, and what is asked."""
-
-    adapts: tuple[Adapt, ...]
-    asked: tuple[Question, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
