@@ -44,7 +44,7 @@ def bench(
     With --profile, no server is called: the engine decodes in this process, and a table says where a step's time goes,
     against the time in which the bytes of each part could be read. The trace opens in chrome://tracing or Perfetto.
     """
-    counts, lessons = _numbers("streams", streams), _numbers("adapted", adapted)
+    counts, lessons = numbers("streams", streams), numbers("adapted", adapted)
     if profile:
         from hope_serve.cli.profile import profile_steps
 
@@ -75,7 +75,8 @@ async def _measure(
     return model, loads, returns
 
 
-def _numbers(name: str, text: str) -> list[int]:
+def numbers(name: str, text: str) -> list[int]:
+    """An option that is a list. Raises InvalidRequest."""
     parts = text.split(",")
     if not all(part.strip().isdecimal() and 0 < int(part) <= 10**6 for part in parts):
         raise InvalidRequest(f"--{name}", f"{text!r} is not a list of numbers in [1, 1000000]; write 1,4,16")

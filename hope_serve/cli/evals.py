@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from hope_serve.cli.bench import numbers
 from hope_serve.cli.connected import Server, calls_server, takes
 from hope_serve.cli.server_process import ServerProcess
 from hope_serve.cli.training import people
@@ -62,6 +63,65 @@ def recall(
     _run(
         Recall(scale=run.scale, seed=run.seed, text=text, cases=tuple(cases or ()), only_cases=only_cases), server, run
     )
+
+
+@evals.command()
+@calls_server
+@takes("run", Run)
+def language(
+    server: Server,
+    run: Run,
+    files: Annotated[list[Path] | None, typer.Argument(help="Texts to read.")] = None,
+    lambada: Annotated[
+        Path | None, typer.Option(help="Passages whose last word is asked for: lines, or JSON lines with text.")
+    ] = None,
+) -> None:
+    """Bits a byte of texts, alone, in context and while learning; loss by position; last words."""
+    from hope_serve.evals.language import Language
+
+    _run(Language(scale=run.scale, files=tuple(files or ()), lambada=lambada), server, run)
+
+
+@evals.command()
+@calls_server
+@takes("run", Run)
+def needle(
+    server: Server,
+    run: Run,
+    lengths: Annotated[str, typer.Option(help="Tokens of the text.")] = "1024,2048,4096,8192,16384,32768,65536",
+    text: Annotated[Path | None, typer.Option(help="Folder with *_test.txt to hide the facts in.")] = None,
+    wording: Annotated[str, typer.Option(help="Whose facts: of the lessons, or of hope-demo's people.")] = "lessons",
+) -> None:
+    """One fact in a long text, 1k to 64k tokens: learned, in the context, or searched."""
+    from hope_serve.evals.needle import Needle
+
+    sizes = tuple(numbers("lengths", lengths))
+    _run(Needle(scale=run.scale, seed=run.seed, lengths=sizes, text=text, wording=wording), server, run)
+
+
+@evals.command()
+@calls_server
+@takes("run", Run)
+def babi(server: Server, run: Run) -> None:
+    """Small stories with a question each, in five kinds."""
+    from hope_serve.evals.babi import Babi
+
+    _run(Babi(scale=run.scale, seed=run.seed), server, run)
+
+
+@evals.command()
+@calls_server
+@takes("run", Run)
+def continual(
+    server: Server,
+    run: Run,
+    file: Annotated[Path | None, typer.Option(help="Intents in CLINC150's form, in 5 and in 10 steps.")] = None,
+    digits: Annotated[bool, typer.Option(help="Split and permuted digits.")] = True,
+) -> None:
+    """Classes that come step after step: right after each, and forgotten."""
+    from hope_serve.evals.continual import Continual
+
+    _run(Continual(scale=run.scale, seed=run.seed, file=file, digits=digits), server, run)
 
 
 def _run(suite: Suite, server: Server, run: Run) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import random
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from hope_serve.errors import InvalidRequest
 from hope_serve.evals.arms import ARMS, SOURCE_ARMS
 from hope_serve.evals.case_file import load_case_file
 from hope_serve.evals.exam import Exam, told_texts
 from hope_serve.evals.report import Cell, Line, Report, Table, Unit
 from hope_serve.evals.subject import Subject
 from hope_serve.evals.suite import on_what
-from hope_serve.evals.texts import read_text, token_ids, weigh, windows
+from hope_serve.evals.texts import load_prose, read_text, token_ids, weigh, windows
 from hope_serve.training.lessons.cases import CaseBook, Row, Sizes
 from hope_serve.training.lessons.prose import Prose
 
@@ -110,16 +108,6 @@ class Recall:
             columns=("change by having learned the first",),
             lines=(line,),
         )
-
-
-def load_prose(folder: Path | None, draw: random.Random) -> Prose:
-    """Running text: the test files of a folder, or the bundled passages. Raises InvalidRequest."""
-    if folder is None:
-        return Prose({"books": files("hope_serve.training").joinpath("unrelated.txt").read_text("utf-8")}, draw)
-    try:
-        return Prose.load(folder, "test", draw)
-    except (OSError, ValueError) as error:
-        raise InvalidRequest("--text", str(error)) from error
 
 
 def _named(rows: list[Row], names: tuple[str, ...]) -> list[Row]:

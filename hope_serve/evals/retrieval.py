@@ -35,23 +35,33 @@ def best_sentences(told: Sequence[str], question: str, *, count: int = 2) -> lis
 
 
 class Neighbours:
-    """The label of the nearest text: cosine of TF-IDF over words, no learning."""
+    """The label of the nearest text: cosine of TF-IDF over words, no learning.
 
-    def __init__(self) -> None:
+    Args:
+        of_letters: the texts are pictures of characters; what counts is which one stands where.
+    """
+
+    def __init__(self, *, of_letters: bool = False) -> None:
+        self._of_letters = of_letters
         self._texts: list[tuple[Counter[str], str]] = []
         self._seen_in: Counter[str] = Counter()
 
     def add(self, text: str, label: str) -> None:
         """One labelled text more."""
-        words = Counter(_WORD.findall(text.lower()))
+        words = self._parts(text)
         self._texts.append((words, label))
         self._seen_in.update(words.keys())
 
     def label(self, text: str) -> str:
         """The label of the most similar text; "" while there are none."""
-        asked = Counter(_WORD.findall(text.lower()))
+        asked = self._parts(text)
         best = max(self._texts, key=lambda known: self._cosine(asked, known[0]), default=None)
         return best[1] if best else ""
+
+    def _parts(self, text: str) -> Counter[str]:
+        if self._of_letters:
+            return Counter(f"{at}{letter}" for at, letter in enumerate(text))
+        return Counter(_WORD.findall(text.lower()))
 
     def _cosine(self, one: Counter[str], other: Counter[str]) -> float:
         shared = sum(one[word] * other[word] * self._weight(word) ** 2 for word in one.keys() & other.keys())

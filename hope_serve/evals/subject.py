@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 from hope_serve.api import ModelInfo
@@ -87,19 +87,23 @@ class Subject:
         """What the user's memory weighs in the store."""
         return (await self.client.get_memory(user)).num_bytes
 
-    async def gather(self, stage: str, calls: Iterable[Awaitable[T]]) -> list[T]:
+    async def gather(self, stage: str, calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         """Await calls, as many at a time as may be, with a bar; results in order."""
         waiting = list(calls)
         with self.bars.stage(stage, len(waiting)) as step:
 
-            async def one(call: Awaitable[T]) -> T:
+            async def one(call: Coroutine[Any, Any, T]) -> T:
                 async with self._slots:
                     result = await call
                 step()
                 return result
 
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(call)) for call in waiting]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one(call)) for call in waiting]
+            finally:
+                for call in waiting:  # those that an error left unbegun
+                    call.close()
         return [task.result() for task in tasks]
 
     async def forget(self) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 from hope_serve.errors import InvalidRequest
 from hope_serve.evals.subject import Subject
+from hope_serve.training.lessons.prose import Prose
 
 SEPARATOR = "\x1e"
 CHARACTERS_AT_ONCE = 200_000
@@ -36,6 +39,16 @@ def read_text(path: Path, characters: int) -> str:
     if len(text) < min(characters, 200):
         raise InvalidRequest(str(path), f"{len(text)} characters are too few to measure; name a longer text")
     return text
+
+
+def load_prose(folder: Path | None, draw: random.Random) -> Prose:
+    """Running text: the test files of a folder, or the bundled passages. Raises InvalidRequest."""
+    if folder is None:
+        return Prose({"books": files("hope_serve.training").joinpath("unrelated.txt").read_text("utf-8")}, draw)
+    try:
+        return Prose.load(folder, "test", draw)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest("--text", str(error)) from error
 
 
 async def token_ids(subject: Subject, text: str) -> list[int]:

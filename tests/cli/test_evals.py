@@ -23,6 +23,7 @@ def test_people_gives_every_share(hope, target):
     assert all(0 <= share <= 1 for share in scores.values())
 
 
+@pytest.mark.timeout(600)
 def test_recall_has_every_row_and_arm_and_leaves_its_report(hope, target, tmp_path):
     text = tmp_path / "text"
     text.mkdir()
@@ -72,6 +73,13 @@ def test_a_suite_may_start_a_server_of_its_own_and_ask_only_your_cases(hope, che
         (("recall", "--only-cases"), "--only-cases"),
         (("recall", "--cases", "nowhere.jsonl"), "nowhere.jsonl"),
         (("recall", "--text", "nowhere"), "nowhere holds no *_test.txt"),
+        (("needle", "--lengths", "1"), "--lengths"),
+        (("needle", "--lengths", "many"), "--lengths"),
+        (("needle", "--wording", "mine"), "--wording"),
+        (("continual", "--no-digits"), "--file"),
+        (("continual", "--file", "nowhere.json"), "nowhere.json"),
+        (("language",), "files"),
+        (("language", "nowhere.txt"), "nowhere.txt"),
         (("nothing",), "nothing"),
     ],
 )
@@ -85,3 +93,64 @@ def test_a_server_that_does_not_start_says_why(hope, tmp_path):
     said = hope("eval", "recall", "--checkpoint", tmp_path)
     assert said.code == 3
     assert "config.json" in said.err
+
+
+def tables(said):
+    assert said.code == 0, said.err
+    return {table["title"]: table for table in json.loads(said.out)["tables"]}
+
+
+def cells(table):
+    return {line["name"]: dict(zip(table["columns"], line["cells"], strict=True)) for line in table["lines"]}
+
+
+def test_needle_hides_a_fact_in_every_length(hope, target):
+    said = hope("eval", "needle", "--target", target, *SMALL, "--lengths", "256,512", "--wording", "people")
+    (table,) = tables(said).values()
+    found = cells(table)
+    assert list(found) == ["256 tokens", "512 tokens"]
+    for shares in found.values():
+        assert list(shares) == ["memory", "all in the prompt", "BM25 in the prompt", "neither"]
+        assert all(0 <= share <= 1 for share in shares.values())
+
+
+def test_babi_tells_five_kinds_of_stories(hope, target):
+    (table,) = tables(hope("eval", "babi", "--target", target, *SMALL)).values()
+    assert [name[0] for name in cells(table)] == ["1", "2", "3", "4", "5"]
+    assert {line["count"] for line in table["lines"]} == {2}
+
+
+def test_continual_learns_class_after_class(hope, target, tmp_path):
+    file = tmp_path / "intents.json"
+    words = "ferry harbour gulls lighthouse dog sister Bergen tea sugar nine".split()
+    rows = [[f"tell me of {word} {i}", f"the_{word}"] for word in words for i in range(11)]
+    file.write_text(json.dumps({"train": rows, "test": rows}))
+    found = tables(hope("eval", "continual", "--target", target, *SMALL, "--file", file))
+    assert list(found) == [
+        f"{stream}: {what}"
+        for stream in ("intents, 5 steps", "intents, 10 steps", "split digits", "permuted digits")
+        for what in ("right after", "forgotten")
+    ]
+    reached = cells(found["intents, 10 steps: right after"])
+    assert list(reached) == ["memory", "all in the prompt", "nearest neighbour", "neither"]
+    assert set(reached["nearest neighbour"].values()) == {1.0}
+    assert reached["memory"]["step 1"] == 1.0  # one class is known yet
+    assert cells(found["intents, 10 steps: forgotten"])["nearest neighbour"]["mean of steps"] == 0.0
+    digits = cells(found["permuted digits: right after"])
+    assert digits["nearest neighbour"]["step 5"] >= 0.5
+
+
+def test_language_reads_texts_and_last_words(hope, target, tmp_path):
+    text, passages = tmp_path / "a.txt", tmp_path / "last.jsonl"
+    sentence = "The ferry leaves the harbour at nine and the gulls follow it past the lighthouse. "
+    text.write_text(sentence * 160)
+    passages.write_text('{"text": "I like tea. My dog is called Biscuit"}\nThe gulls follow it past the lighthouse.\n')
+    found = tables(hope("eval", "language", text, "--lambada", passages, "--target", target, *SMALL))
+    assert list(found) == ["Bits a byte", "Nats by position", "A repeated passage", "last: the last word"]
+    (bits,) = cells(found["Bits a byte"]).values()
+    assert bits["memory, learning as it reads"] < bits["neither"]
+    (line,) = found["Nats by position"]["lines"]
+    assert all(nats > 0 for nats in line["cells"])
+    last = cells(found["last: the last word"])
+    assert all(0 <= share <= 1 for share in last["said greedily"].values())
+    assert all(nats > 0 for nats in last["nats of the word"].values())

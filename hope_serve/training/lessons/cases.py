@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -20,7 +20,6 @@ from hope_serve.training.personas import Split
 
 NOISE_TOKENS = 220
 CHARACTERS_PER_TOKEN = 4
-ASKED_OF_MUCH = 40
 PLAIN = Habits(correct=0, end=0, prose=0, turns=0, noisy_words=False)
 
 
@@ -47,10 +46,14 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How many people each figure is taken over, and after how much other text the oldest facts are asked."""
+    """How many people each figure is taken over, and after how much other text the oldest facts are asked.
+
+    asked: at most so many questions to somebody who told dozens of facts.
+    """
 
     people: int = 100
     later_people: int = 8
+    asked: int = 40
     noise_tokens: tuple[int, ...] = (8192,)
 
     @classmethod
@@ -59,6 +62,7 @@ class Sizes:
         return cls(
             people=max(2, int(100 * share)),
             later_people=max(1, int(8 * share)),
+            asked=max(4, int(40 * min(1.0, 4 * share))),
             noise_tokens=tuple(max(NOISE_TOKENS, int(tokens * min(1.0, share))) for tokens in noise_tokens),
         )
 
@@ -120,7 +124,11 @@ class CaseBook:
     def amid_prose(self) -> list[Row]:
         """One fact amid other people's sentences."""
         return [
-            _row(f"recall 1 amid {words} words", self._several(lambda w=words: self.facts(1, words=w)), holds_value)
+            _row(
+                f"recall 1 amid {words} words",
+                [self.facts(1, words=words) for _ in range(self._sizes.people)],
+                holds_value,
+            )
             for words in (60, 200)
         ]
 
@@ -178,7 +186,7 @@ class CaseBook:
         cases = []
         for _ in range(max(1, self._sizes.people // 25)):
             case = self.facts(100)
-            cases.append(Case(adapts=case.adapts, asked=tuple(self._draw.sample(case.asked, ASKED_OF_MUCH))))
+            cases.append(Case(adapts=case.adapts, asked=self._some(case.asked)))
         return [_row("recall 100", cases, holds_value)]
 
     def later(self) -> list[Row]:
@@ -188,7 +196,7 @@ class CaseBook:
             known = self._known(32)
             parts = [self._told(known[at : at + 4]) for at in range(0, len(known), 4)]
             adapts, asked = (tuple(a for p in parts for a in p.adapts), tuple(q for p in parts for q in p.asked))
-            cases.append(Case(adapts=adapts, asked=asked))
+            cases.append(Case(adapts=adapts, asked=self._some(asked)))
             firsts.append(parts[0].asked)
         rows = [_row("recall 32 over 8", cases, holds_value)]
         for tokens in self._sizes.noise_tokens:
@@ -203,8 +211,8 @@ class CaseBook:
         """One person with ``count`` facts amid about ``words`` words of other prose."""
         return self._facts(self._people, count, words=words)
 
-    def _several(self, draw: Callable[[], Case]) -> list[Case]:
-        return [draw() for _ in range(self._sizes.people)]
+    def _some(self, asked: tuple[Question, ...]) -> tuple[Question, ...]:
+        return tuple(self._draw.sample(asked, min(self._sizes.asked, len(asked))))
 
     def _known(self, count: int) -> list[Known]:
         return [self._people.known(r, self._people.value(r)) for r in self._people.choose(count)]
