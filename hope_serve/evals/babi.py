@@ -119,7 +119,8 @@ class Stories:
 
     def _walks(self, count: int, people: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Lines, and where everybody is in the end."""
-        lines, places = [], {}
+        lines: list[str] = []
+        places: dict[str, str] = {}
         for _ in range(count):
             person = self._draw.choice(people)
             places[person] = self._room(places.get(person, ""))

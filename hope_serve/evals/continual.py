@@ -63,7 +63,8 @@ class Continual:
         return max(4, round(TESTS_A_STEP * self.scale))
 
     def _streams(self) -> list[Stream]:
-        amounts = Amounts(taught=TAUGHT, tested=max(1, round(TESTED * min(1.0, self.scale * 4))))
+        share = min(1.0, 4 * self.scale)
+        amounts = Amounts(taught=max(2, round(TAUGHT * share)), tested=max(1, round(TESTED * share)))
         streams = []
         if self.file is not None:
             classes = max(10, round(CLASSES * self.scale))
@@ -94,7 +95,7 @@ class Course:
             await self._learn(user, task)
             tested = self._chosen(self._stream.tasks[: index + 1])
             for arm in ARMS:
-                self._shares[arm].append([await self._share(arm, user, examples) for examples in tested])
+                self._shares[arm].append(await self._share(arm, user, tested))
         return self
 
     def tables(self) -> list[Table]:
@@ -133,17 +134,24 @@ class Course:
         each = max(1, self._tests // len(tasks))
         return [draw.sample(task.tested, min(each, len(task.tested))) for task in tasks]
 
-    async def _share(self, arm: str, user: str, examples: Sequence[Example]) -> Cell:
+    async def _share(self, arm: str, user: str, tested: Sequence[Sequence[Example]]) -> list[Cell]:
+        """Of each step's tests, the share that the arm gives the right label."""
+        texts = [example.text for examples in tested for example in examples]
+        said = await self._labelled(arm, user, texts)
+        shares: list[Cell] = []
+        for examples in tested:
+            labels, said = said[: len(examples)], said[len(examples) :]
+            right = sum(label == one.label for label, one in zip(labels, examples, strict=True))
+            shares.append(None if None in labels else right / len(examples))
+        return shares
+
+    async def _labelled(self, arm: str, user: str, texts: Sequence[str]) -> list[str | None]:
         if arm == NEAREST:
-            said: list[str | None] = [self._nearest.label(example.text) for example in examples]
-        else:
-            before = self._turns(self._examples) if arm == PROMPT else []
-            owner = user if arm == MEMORY else ""
-            calls = (self._likeliest([*before, *self._asked(example.text)], owner) for example in examples)
-            said = await self._subject.gather(f"{self._stream.name}: {arm}", calls)
-        if any(label is None for label in said):
-            return None
-        return sum(label == one.label for label, one in zip(said, examples, strict=True)) / len(examples)
+            return [self._nearest.label(text) for text in texts]
+        before = self._turns(self._examples) if arm == PROMPT else []
+        owner = user if arm == MEMORY else ""
+        calls = (self._likeliest([*before, *self._asked(text)], owner) for text in texts)
+        return await self._subject.gather(f"{self._stream.name}: {arm}", calls)
 
     async def _likeliest(self, prompt: Sequence[Message], user: str) -> str | None:
         """The label with the highest log-probability a token; None: the prompt is longer than the model takes."""

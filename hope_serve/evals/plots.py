@@ -26,14 +26,15 @@ def draw(report: Report, folder: Path, prefix: str) -> list[Path]:
     from matplotlib import pyplot
 
     made = []
-    tables = [table for table in report.tables if table.unit is Unit.SHARE and table.lines]
-    for title, one in [*((t.title, t) for t in tables), *((c.title, c) for c in report.charts)]:
+    shares = [table for table in report.tables if table.unit is Unit.SHARE and table.lines]
+    pictures: list[Table | Chart] = [*shares, *report.charts]
+    for one in pictures:
         figure, axes = pyplot.subplots(figsize=(9, _height(one)))
         _bars(axes, one) if isinstance(one, Table) else _lines(axes, one)
-        axes.set_title(f"{report.model.get('name', '')}: {title}", fontsize="medium")
+        axes.set_title(f"{report.model.get('name', '')}: {one.title}", fontsize="medium")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", ncols=2)
-        path = folder / f"{prefix}-{_slug(title)}.png"
+        path = folder / f"{prefix}-{_slug(one.title)}.png"
         figure.savefig(path, dpi=90, bbox_inches="tight")
         pyplot.close(figure)
         made.append(path)

@@ -43,9 +43,7 @@ def test_a_thing_is_where_its_carrier_put_it_or_is(stories):
         story = stories.where_is_thing()
         thing = re.fullmatch(r"Where is the (\w+)\?", story.question)[1]
         (taken,) = [
-            i
-            for i, line in enumerate(story.lines)
-            if thing in line and re.search("picked up|took|carries", line)
+            i for i, line in enumerate(story.lines) if thing in line and re.search("picked up|took|carries", line)
         ]
         carrier = story.lines[taken].split()[0]
         place = ""

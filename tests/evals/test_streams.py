@@ -37,7 +37,7 @@ def test_every_class_comes_in_one_step(file):
 def test_more_classes_than_there_are_and_other_forms_are_refused(file, tmp_path):
     with pytest.raises(InvalidRequest, match="10 classes, and 11"):
         intents(file, steps=2, classes=11, amounts=AMOUNTS, seed=1)
-    for content, words in (("[]", "train"), ('{"train": []}', "no 'test'"), ("no", "malformed")):
+    for content, words in (("[]", "train"), ('{"train": []}', "no 'test'"), ("no", "truncated")):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(InvalidRequest, match=words):
             intents(tmp_path / "bad.json", steps=2, classes=2, amounts=AMOUNTS, seed=1)
