@@ -21,6 +21,7 @@ class Lesson:
     memory alone, never on who shares the engine.
 
     Attributes:
+        started_at: where the memory's chunks stood before.
         before, after: what the memory is made of; ``after`` when ``finished``.
         nll_first, nll_after: the summed loss of every segment of the first reading, and of the last.
         norm_left: how far the updates may still go, of ``options.max_update_norm``.
@@ -35,13 +36,13 @@ class Lesson:
     slot: int = 0
 
     def __post_init__(self) -> None:
-        self._start = self.cadence
+        self.started_at = self.cadence
         self.restart()
 
     def restart(self) -> None:
         """Begin the first reading again."""
         self.passes_left, self.norm_left = self.options.passes, self.options.max_update_norm
-        self.cadence, self.after, self.at = self._start, None, 0
+        self.cadence, self.after, self.at = self.started_at, None, 0
         self.rereading = self.clipped = False
         self.nll_first: list[float] = []
         self.nll_after: list[float] = []

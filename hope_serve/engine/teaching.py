@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hope_serve.engine.bounding import bound_move
 from hope_serve.engine.lesson import Lesson
 from hope_serve.engine.ownership import Ownership
 from hope_serve.engine.segments import Rows, SegmentGradients, Segments
@@ -16,6 +17,7 @@ from hope_serve.engine.updating import update_level
 from hope_serve.errors import FailedPrecondition, HopeError
 from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState, cms_shapes
+from hope_serve.model.hope import Deltas
 from hope_serve.model.learn import read_deltas
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.model import ServedModel
@@ -165,6 +167,10 @@ class Teaching:
     def _settle(self, lesson: Lesson) -> Refused:
         """Round what was learned to what will be kept, and make ready what it reads."""
         slot = lesson.slot
+        if limit := lesson.options.max_update_norm:
+            before = self._before(lesson)
+            one = self._cms.map(lambda t: t[slot : slot + 1])
+            lesson.clipped |= bound_move(self._model.rules, one, before, lesson.cadence, limit)
         for name, tensor in self._learned.views.items():
             tensor[slot] = tensor[slot].to(self._kept).float()
             if not torch.isfinite(tensor[slot]).all():
@@ -176,6 +182,15 @@ class Teaching:
                     self._reads.views[f"{i}.delta.{side}"][slot] = tensor[0].to(self._model.precision.deltas)
         lesson.after = self._learned.save(slot)
         return []
+
+    def _before(self, lesson: Lesson) -> Deltas:
+        """What the memory read with when the lesson began; the slot holds it for as long as that takes."""
+        slot = lesson.slot
+        after = self._learned.save(slot)
+        self._learned.load(slot, lesson.before)
+        read = read_deltas(self._model.rules, self._cms.map(lambda t: t[slot : slot + 1].clone()), lesson.started_at)
+        self._learned.load(slot, after)
+        return read
 
     @torch.no_grad()
     def _reread(self, lessons: Seq[Lesson], rows: Rows) -> None:

@@ -243,7 +243,7 @@ async def test_a_bound_on_the_update_is_one_for_all_parts_together(open_engine):
             bound = (
                 await stream(engine, request_id=f"to {limit}", max_update_norm=limit, mode=AdaptMode.DRY_RUN)
             ).result
-            assert bound.metrics.clipped and left < 0
+            assert bound.metrics.clipped and abs(left) < 0.01 * limit
             assert bound.metrics.levels == single.metrics.levels
 
 

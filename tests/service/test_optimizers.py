@@ -11,6 +11,7 @@ from support.taught_directly import taught_directly
 from support.tiny_model import write_tiny_checkpoint
 from support.tiny_optimizers import EVERY_RULE, levels_with
 
+from hope_serve.api import AdaptMode
 from hope_serve.errors import FailedPrecondition
 from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.optim import DeltaMomentum, Momentum
@@ -109,3 +110,19 @@ async def test_memory_of_one_optimizer_is_refused_by_a_model_of_another(open_eng
                 await call
             assert refused.value.reason == "OTHER_MODEL"
             assert one.fingerprint[:12] in str(refused.value) and other.fingerprint[:12] in str(refused.value)
+
+
+@EVERY_RULE
+@pytest.mark.parametrize("length", [58, 65])  # ends within a chunk of both levels, and where both end
+async def test_no_optimizer_moves_a_memory_further_than_it_may(rule, length, open_engine, checkpoint_with):
+    """A rule that keeps momentum goes on where earlier lessons led, however small the new gradient's share is."""
+    async with open_engine(model=checkpoint_with(rule, memory_dtype="float32"), deterministic=True) as engine:
+        await adapt(engine, ids(1, 64), request_id="earlier")
+        free = await adapt(engine, ids(3, length), mode=AdaptMode.DRY_RUN)
+        for share in (0.5, 0.01):
+            limit = share * free.metrics.update_norm
+            bound = await adapt(engine, ids(3, length), max_update_norm=limit, mode=AdaptMode.DRY_RUN)
+            assert bound.metrics.clipped
+            assert 0 < bound.metrics.update_norm <= limit * 1.001
+        loose = await adapt(engine, ids(3, length), max_update_norm=1e6, mode=AdaptMode.DRY_RUN)
+        assert loose.metrics == free.metrics

@@ -93,7 +93,7 @@ class AdaptOptions(_message.Message):
     passes: _builtins.int
     """Times the text is read, in [1, 16]. Default 1."""
     max_update_norm: _builtins.float
-    """Bound on the update's norm, up to 1e6; 0 is no bound."""
+    """Bound on the norm of the change, whatever the levels' optimizers make of it, up to 1e6; 0 is no bound."""
     mode: Global___AdaptMode.ValueType
     """What becomes of it. Default COMMIT."""
     @_builtins.property
