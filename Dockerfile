@@ -39,12 +39,14 @@ ENV PATH=/opt/hope/bin:$PATH \
     HOPE_CHECKPOINT=/opt/model \
     HOPE_LISTEN=0.0.0.0:50051 \
     HOPE_METRICS_LISTEN=0.0.0.0:9464 \
+    HOPE_HEALTH_LISTEN=127.0.0.1:50052 \
     HOPE_MEMORY=sqlite:////var/lib/hope-serve/memory.db
 VOLUME /var/lib/hope-serve
 EXPOSE 50051 9464
 # SIGTERM drains the server; give it its drain_seconds before the kill.
 STOPSIGNAL SIGTERM
+# At an address of its own, which speaks no TLS and asks for no certificate, whatever the other ports do.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "-c", \
-    "import grpc; from grpc_health.v1 import health_pb2 as h, health_pb2_grpc as s; r = s.HealthStub(grpc.insecure_channel('127.0.0.1:50051')).Check(h.HealthCheckRequest(), timeout=2); raise SystemExit(r.status != r.SERVING)"]
+    "import grpc; from grpc_health.v1 import health_pb2 as h, health_pb2_grpc as s; r = s.HealthStub(grpc.insecure_channel('127.0.0.1:50052')).Check(h.HealthCheckRequest(), timeout=2); raise SystemExit(r.status != r.SERVING)"]
 ENTRYPOINT ["hope-serve"]
 CMD ["serve"]

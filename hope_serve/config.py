@@ -41,6 +41,7 @@ BUNDLED_CHECKPOINT = Path(__file__).parent / "checkpoints" / "hope-demo"
 ENVIRONMENT = {
     "HOPE_LISTEN": "server.listen",
     "HOPE_METRICS_LISTEN": "server.metrics_listen",
+    "HOPE_HEALTH_LISTEN": "server.health_listen",
     "HOPE_CHECKPOINT": "model.checkpoint",
     "HOPE_MEMORY": "memory.url",
 }
@@ -49,10 +50,15 @@ HOPE_MEMORY_KEYS holds the keys of memories as ``id:base64[,id:base64...]``, the
 
 
 class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The gRPC face. Reflection that is left out is on when callers need no credentials, and off when they do."""
+    """The gRPC face. Reflection that is left out is on when callers need no credentials, and off when they do.
+
+    An address that is left out is none: then health is asked for at ``listen`` alone, and so is what needs admin.
+    """
 
     listen: str = "127.0.0.1:50051"
     metrics_listen: str = "127.0.0.1:9464"
+    health_listen: str = ""
+    admin_listen: str = ""
     insecure: bool = False
     reflection: bool | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -69,8 +75,9 @@ class ServerConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("listen", "metrics_listen"):
-            parse_address(getattr(self, name), name)
+        for name in ("listen", "metrics_listen", "health_listen", "admin_listen"):
+            if name in ("listen", "metrics_listen") or getattr(self, name):
+                parse_address(getattr(self, name), name)
 
 
 class ModelConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -33,5 +33,5 @@ def bound_move(rules: Rules, cms: CmsState, before: Deltas, cadence: Cadence, li
     too_much = 1 - limit / moved
     for rule, level, way, size in zip(rules, cms.levels, ways, cadence.chunk_sizes, strict=True):
         for delta, side, decay in zip(level.delta, way, rule.decays, strict=True):
-            delta -= too_much * side / (decay.float() if cadence.tokens % size else 1.0)
+            delta.sub_(too_much * side / (decay.float() if cadence.tokens % size else 1.0))
     return True

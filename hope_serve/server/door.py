@@ -11,7 +11,7 @@ import grpc
 from hope_serve.api import Owner
 from hope_serve.identity import EVERYBODY, Scope
 from hope_serve.identity.authenticator import Authenticator
-from hope_serve.server.owners import VISIT, Visit
+from hope_serve.server.owners import VISIT, Visit, require_admin
 
 SCOPES = MappingProxyType(
     {
@@ -56,11 +56,19 @@ class Door:
     Args:
         authenticator: knows them; None lets everybody do everything.
         record_read: puts on record whose memory was read by which RPC and with which status; None does not.
+        takes_admin: whether what needs the scope admin is answered at this address.
     """
 
-    def __init__(self, authenticator: Authenticator | None, record_read: RecordRead | None = None) -> None:
+    def __init__(
+        self,
+        authenticator: Authenticator | None,
+        record_read: RecordRead | None = None,
+        *,
+        takes_admin: bool = True,
+    ) -> None:
         self._authenticator = authenticator
         self._record_read = record_read
+        self._takes_admin = takes_admin
 
     async def enter(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Let a call in, and note whose it is for the rest of its task.
@@ -72,9 +80,12 @@ class Door:
         caller = EVERYBODY
         if self._authenticator:
             caller = await self._authenticator.caller(_credential(context))
-        if scope := SCOPES[method]:
+        VISIT.set(Visit(caller=caller, takes_admin=self._takes_admin))
+        scope = SCOPES[method]
+        if scope is Scope.ADMIN:
+            require_admin()
+        elif scope:
             caller.require(scope)
-        VISIT.set(Visit(caller=caller))
 
     def leave(self, method: str, code: str) -> None:
         """A call that was let in has ended. What it changed is on record already."""

@@ -53,7 +53,10 @@ class Guard:
         Raises:
             ConfigError: they cannot be used, or the server would be open to everybody without ``insecure``.
         """
-        check_exposure(config.server.listen, config.tls, config.identity, insecure=config.server.insecure)
+        for key in ("listen", "admin_listen"):
+            if address := getattr(config.server, key):
+                insecure = config.server.insecure
+                check_exposure(address, config.tls, config.identity, insecure=insecure, key=f"server.{key}")
         allowances = Allowances(config.tenant_limits, config.user_limits, burst_seconds=config.server.burst_seconds)
         limited = {config.tenant_limits, config.user_limits} != {NO_LIMITS}
         return cls(

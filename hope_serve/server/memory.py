@@ -22,11 +22,10 @@ from hope_serve.api import (
     check_range,
 )
 from hope_serve.errors import InvalidRequest, within
-from hope_serve.identity import Scope
 from hope_serve.pb.hope.v1 import memory_pb2
 from hope_serve.pb.hope.v1.memory_pb2_grpc import MemoryServiceServicer
 from hope_serve.server.deadline import deadline_of
-from hope_serve.server.owners import current_caller, owner_of
+from hope_serve.server.owners import current_caller, owner_of, require_admin
 from hope_serve.server.page_token import read_page_token, write_page_token
 from hope_serve.server.prompts import Prompts
 from hope_serve.server.workers import Workers
@@ -121,7 +120,7 @@ class MemoryService(MemoryServiceServicer):
         """Sends one version of a memory as a sealed file, piece by piece."""
         passphrase = _passphrase(request)
         if passphrase is None:
-            current_caller().require(Scope.ADMIN)  # whoever has the file can read it
+            require_admin()  # whoever has the file can read it
         pieces = self._service.copies.export(
             owner_of(request.user_id), version=_optional(request, "version"), passphrase=passphrase
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -64,50 +65,66 @@ class HopeServer:
         self._admission = Admission(config.max_concurrent_calls, MAX_MESSAGES_UNDER_WAY * config.max_message_bytes)
         self._learner = Learner(service, guard.allowances, limit=config.max_background_learning)
         self._workers = Workers()
-        door = Door(guard.authenticator, service.memories.store.record_read if guard.records_reads else None)
-        interceptor = CallInterceptor(
-            door,
-            self._admission,
-            metrics,
-            self._workers,
-            tracing,
-            write_timeout_seconds=config.write_timeout_seconds,
-        )
-        self._server = grpc.aio.server(interceptors=(interceptor,), options=_options(config))
-        prompts, workers = Prompts(tokenizer, service.info), self._workers
-        service = guard.rationed(service)
-        add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner, workers), self._server)
-        add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, workers), self._server)
-        add_MemoryServiceServicer_to_server(MemoryService(service, prompts, workers), self._server)
         self._health = Health(service, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)
-        self._health.join(self._server)
-        if guard.open if config.reflection is None else config.reflection:
-            enable_reflection((*SERVICES, "grpc.health.v1.Health"), self._server)
+        record = service.memories.store.record_read if guard.records_reads else None
+
+        def face(*, takes_admin: bool) -> grpc.aio.Server:
+            door = Door(guard.authenticator, record, takes_admin=takes_admin)
+            timeout = config.write_timeout_seconds
+            around = CallInterceptor(
+                door, self._admission, metrics, self._workers, tracing, write_timeout_seconds=timeout
+            )
+            return grpc.aio.server(interceptors=(around,), options=_options(config))
+
+        self._faces = {"listen": face(takes_admin=not config.admin_listen)}
+        if config.admin_listen:
+            self._faces["admin_listen"] = face(takes_admin=True)
+        for server in self._faces.values():
+            self._serve_all(server, tokenizer)
+        if config.health_listen:
+            self._faces["health_listen"] = grpc.aio.server(options=_options(config))
+        for server in self._faces.values():
+            self._health.join(server)
+        self.ports: dict[str, int] = {}
+
+    def _serve_all(self, server: grpc.aio.Server, tokenizer: Vocabulary) -> None:
+        """Every RPC."""
+        prompts, workers = Prompts(tokenizer, self._service.info), self._workers
+        service = self._guard.rationed(self._service)
+        add_InferenceServiceServicer_to_server(InferenceService(service, prompts, self._learner, workers), server)
+        add_AdaptationServiceServicer_to_server(AdaptationService(service, prompts, workers), server)
+        add_MemoryServiceServicer_to_server(MemoryService(service, prompts, workers), server)
+        if self._guard.open if self._config.reflection is None else self._config.reflection:
+            enable_reflection((*SERVICES, "grpc.health.v1.Health"), server)
 
     async def start(self, store: MemoryStore) -> int:
-        """Listen, and return the port.
+        """Listen, and return the port of ``server.listen``; ``ports`` has those of every address, by its key.
 
         Raises:
-            ConfigError: the address cannot be had, or only a part of what its name stands for.
+            ConfigError: an address cannot be had, or only a part of what its name stands for.
         """
-        port = await self._bind()
+        for key, server in self._faces.items():
+            self.ports[key] = await self._bind(key, server)
         await self._health.refresh()
-        await self._server.start()
+        for server in self._faces.values():
+            await server.start()
         self._pulse = asyncio.get_running_loop().create_task(self._health.pulse(store), name="health")
-        return port
+        return self.ports["listen"]
 
     @property
     def learning_share(self) -> float:
         """Exchanges that wait to be learned, as a share of how many may."""
         return self._learner.share
 
-    async def _bind(self) -> int:
-        endpoints = await free_endpoints(self._config.listen, "server.listen")
+    async def _bind(self, key: str, server: grpc.aio.Server) -> int:
+        listen = getattr(self._config, key)
+        endpoints = await free_endpoints(listen, f"server.{key}")
+        add = server.add_insecure_port if key == "health_listen" else partial(self._guard.add_port, server)
         try:
-            return max([self._guard.add_port(self._server, str(endpoint)) for endpoint in endpoints])
+            return max([add(str(endpoint)) for endpoint in endpoints])
         except RuntimeError as error:  # taken between our look and now
             raise ConfigError(
-                f"server.listen {self._config.listen} cannot be bound; stop what listens there or choose another port"
+                f"server.{key} {listen} cannot be bound; stop what listens there or choose another port"
             ) from error
 
     async def refresh_health(self) -> None:
@@ -130,7 +147,7 @@ class HopeServer:
         if self._pulse:
             self._pulse.cancel()
         self._learner.cancel()
-        await self._server.stop(CLOSE_SECONDS)
+        await asyncio.gather(*(server.stop(CLOSE_SECONDS) for server in self._faces.values()))
         self._workers.close()
 
 

@@ -12,6 +12,7 @@ from support.promql import ROOT, rules, unknown
 
 from hope_serve.cli.app import app
 from hope_serve.config import Config
+from hope_serve.memory.redis.acl import acl_rules
 
 TEXT = (ROOT / "deploy" / "README.md").read_text()
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^### |\Z)", TEXT, re.MULTILINE | re.DOTALL))
@@ -69,3 +70,9 @@ def test_every_folder_of_its_map_is_there():
     named = re.findall(r"^    ([a-z]+[./]\S*) ", TEXT, re.MULTILINE)
     assert len(named) == 7
     assert [name for name in named if not (ROOT / "deploy" / name).exists()] == []
+
+
+@pytest.mark.parametrize(("user", "installer"), [("hope", False), ("ADMIN", True)])
+def test_the_rights_it_lists_are_those_that_the_store_needs(user, installer):
+    [found] = re.findall(rf"ACL SETUSER {user} on '>PASSWORD'((?:.*\\\n)+.*)", TEXT)
+    assert found.replace("\\\n", " ").split() == acl_rules(installer=installer)

@@ -1,7 +1,9 @@
 """Who may do what on the server: credentials, TLS, and the functions that only their installer may load."""
 
 import datetime
+import hashlib
 import ipaddress
+import re
 import shutil
 
 import pytest
@@ -14,6 +16,7 @@ from support.redis_server import RedisServer
 from support.store_memories import ALICE, MODEL, memory, small, write_versions
 
 from hope_serve.errors import FailedPrecondition, InvalidRequest, Unavailable
+from hope_serve.memory.redis import library
 from hope_serve.memory.redis.acl import acl_rules
 from hope_serve.memory.redis.address import Mode, parse_address
 from hope_serve.memory.redis.make import install_functions
@@ -149,3 +152,50 @@ def test_a_redis_url_says_where_and_how():
 def test_a_wrong_redis_url_is_refused_by_part(given, says):
     with pytest.raises(InvalidRequest, match=says):
         make_store(given)
+
+
+@pytest.mark.parametrize("command", ["time", "info", "get"])
+async def test_a_right_that_a_new_release_needs_is_named_with_the_command_that_gives_it(tmp_path, command):
+    """As a user finds it who was set up for a former release."""
+    server = RedisServer(tmp_path / "server").start()
+    try:
+        server.command("ACL", "SETUSER", "serving", "on", ">s", *acl_rules())
+        server.command("ACL", "SETUSER", "serving", f"-{command}")
+        await install_functions(server.url)
+        store = make_store(f"redis://serving:s@127.0.0.1:{server.port}?durability=local_fsync")
+        with pytest.raises(FailedPrecondition, match=rf"ACL SETUSER <user> \+{re.escape(command)}"):
+            await store.open()
+        server.command("ACL", "SETUSER", "serving", f"+{command}")
+        store = make_store(f"redis://serving:s@127.0.0.1:{server.port}?durability=local_fsync")
+        await store.open()
+        await store.close()
+    finally:
+        server.kill()
+
+
+async def test_functions_of_a_former_release_are_refused_with_the_command_that_brings_the_new_ones(server, monkeypatch):
+    epoch = await install_functions(url(server, "installer:i"))
+    text = library.library_text(epoch)
+    former = text.replace("return {FORMAT, EPOCH, REVISION}", "return {FORMAT, EPOCH}")
+    assert former != text
+    server.command("FUNCTION", "LOAD", "REPLACE", former)
+    store = make_store(url(server, "serving:s"))
+    with pytest.raises(FailedPrecondition, match=r"revision 1, older than .* `hope-serve memory install-fu") as refused:
+        await store.open()
+    assert refused.value.reason == "STORE_FUNCTIONS"
+    assert await install_functions(url(server, "installer:i")) == epoch
+    store = make_store(url(server, "serving:s"))
+    await store.open()
+    await write_versions(store, ALICE, 1, make=memory)
+    await store.close()
+    monkeypatch.setattr(library, "LIBRARY_REVISION", library.LIBRARY_REVISION - 1)  # a pod of the release before
+    store = make_store(url(server, "serving:s"))
+    await store.open()
+    await store.close()
+
+
+def test_a_change_of_the_functions_has_a_revision_of_its_own():
+    """On failure: raise REVISION in 1_record.lua and LIBRARY_REVISION in library.py, and note the new digest here."""
+    text = library.library_text("@EPOCH@")
+    assert f"local REVISION = '{library.LIBRARY_REVISION}'" in text
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "acaf8e4341ceac91"

@@ -27,10 +27,16 @@ def test_the_example_file_holds_every_key_at_its_default():
 def test_flags_go_before_variables_and_these_before_the_file(tmp_path):
     file = tmp_path / "hope.toml"
     file.write_text('[server]\nlisten = "file:1"\nmetrics_listen = "file:2"\n[model]\ncheckpoint = "from-file"\n')
-    environ = {"HOPE_CONFIG": str(file), "HOPE_LISTEN": "variable:1", "HOPE_METRICS_LISTEN": "variable:2"}
+    environ = {
+        "HOPE_CONFIG": str(file),
+        "HOPE_LISTEN": "variable:1",
+        "HOPE_METRICS_LISTEN": "variable:2",
+        "HOPE_HEALTH_LISTEN": "variable:3",
+    }
     config = load_config(None, {"server.listen": "flag:1", "memory.url": None}, environ)
     assert config.server.listen == "flag:1"
     assert config.server.metrics_listen == "variable:2"
+    assert config.server.health_listen == "variable:3"
     assert config.model.checkpoint == Path("from-file")
 
 

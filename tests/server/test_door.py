@@ -279,16 +279,19 @@ async def test_a_subject_is_the_only_user_of_a_token(guarded, tmp_path):
             await bob.generate("tea", user_id="bob")
 
 
-async def test_health_needs_no_credential_and_reflection_is_off(guarded):
-    async with guarded() as (server, _), connect(server) as stranger:
-        assert await stranger.is_serving("")
-        assert await stranger.is_serving()
+@pytest.mark.parametrize("shown", ["", "hope_1234_guess", *Scope, "every scope", "another tenant", "one user"])
+async def test_health_answers_whatever_is_shown_and_reflection_nobody(guarded, key, shown):
+    made = {"every scope": key(), "another tenant": key(tenant="umbra"), "one user": key(user="bob")}
+    credential = key(shown) if isinstance(shown, Scope) else made.get(shown, shown)
+    async with guarded() as (server, _), connect(server, credential=credential) as caller:
+        assert await caller.is_serving("")
+        assert await caller.is_serving()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             for version in ("v1", "v1alpha"):
                 call = channel.stream_stream(
                     f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
                     request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
-                )()
+                )(metadata=caller._credential.metadata())
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
                     await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
                     await call.read()

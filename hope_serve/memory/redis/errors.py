@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hope_serve.errors import CorruptMemory, Exhausted, FailedPrecondition, HopeError, Unavailable
 from hope_serve.memory.redis.link import ReplyError
 
@@ -20,8 +22,16 @@ def named(error: ReplyError) -> HopeError:
     if "WRONGTYPE" in text:
         return CorruptMemory(f"a key of the memory holds something else ({text})")
     if error.code in _NOT_ALLOWED or "ACL failure" in text or "can't run this command" in text:
-        return FailedPrecondition(f"the store refuses this credential ({text}); give it the rules of acl.py")
+        return FailedPrecondition(f"the store refuses this credential ({text}); {_remedy(text)}")
     return Unavailable(f"the store cannot do it now ({text}); try again with the same request id")
+
+
+def _remedy(text: str) -> str:
+    """What to tell the server, so that it lets the credential in."""
+    everything = "deploy/README.md lists all that it needs"
+    if missing := re.search(r"run the '([\w|-]+)' command", text):
+        return f"allow it with `ACL SETUSER <user> +{missing[1]}`; {everything}"
+    return f"check user and password; {everything}"
 
 
 def emptied() -> Unavailable:

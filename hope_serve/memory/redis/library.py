@@ -11,6 +11,8 @@ from hope_serve.memory.redis.errors import EMPTIED, named
 from hope_serve.memory.redis.link import ReplyError, Server
 
 LIBRARY_FORMAT = b"2"
+LIBRARY_REVISION = 2
+"""One more with every change of the functions. Pods of a format work with the functions of every later revision."""
 _EPOCH_MARK = "@EPOCH@"
 
 
@@ -32,11 +34,19 @@ async def read_epoch(server: Server) -> str:
     if isinstance(reply, ReplyError):
         raise named(reply)
     assert isinstance(reply, list)
-    found, epoch = reply
+    found, epoch, *rest = reply
     if found != LIBRARY_FORMAT:
         raise FailedPrecondition(
             f"the store's functions have format {found!r}, and this program knows {LIBRARY_FORMAT!r}; run the version "
             "that installed them, or install those of this one with `hope-serve memory install-functions`"
+        )
+    revision = int(rest[0]) if rest else 1
+    if revision < LIBRARY_REVISION:
+        raise FailedPrecondition(
+            f"the store's functions are of revision {revision}, older than the {LIBRARY_REVISION} that this program "
+            "needs; run `hope-serve memory install-functions` with this release first: it changes no memory, and pods "
+            "of the former release go on meanwhile",
+            reason="STORE_FUNCTIONS",
         )
     assert isinstance(epoch, bytes)
     return epoch.decode()

@@ -15,6 +15,7 @@
 
 local EPOCH = '@EPOCH@'
 local FORMAT = '2'
+local REVISION = '2'
 
 -- ver, tomb, bytes, upd, seal, mark; nil when the record is damaged.
 local function head_of(p)

@@ -28,7 +28,7 @@ local function register(name, body, flags)
 end
 
 redis.register_function{
-  function_name = 'hs_info', callback = function() return {FORMAT, EPOCH} end, flags = {'no-writes'}
+  function_name = 'hs_info', callback = function() return {FORMAT, EPOCH, REVISION} end, flags = {'no-writes'}
 }
 redis.register_function{function_name = 'hs_swap', callback = function(keys, args)
   if args[1] ~= EPOCH then return {'EPOCH', EPOCH} end
