@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import resources
 
 from hope_serve.errors import FailedPrecondition
+from hope_serve.memory.redis.calls import as_bytes
 from hope_serve.memory.redis.errors import EMPTIED, named
 from hope_serve.memory.redis.link import ReplyError, Server
 
@@ -40,7 +41,7 @@ async def read_epoch(server: Server) -> str:
             f"the store's functions have format {found!r}, and this program knows {LIBRARY_FORMAT!r}; run the version "
             "that installed them, or install those of this one with `hope-serve memory install-functions`"
         )
-    revision = int(rest[0]) if rest else 1
+    revision = int(as_bytes(rest[0])) if rest else 1
     if revision < LIBRARY_REVISION:
         raise FailedPrecondition(
             f"the store's functions are of revision {revision}, older than the {LIBRARY_REVISION} that this program "
