@@ -32,7 +32,9 @@ class CmsDeltaProjected(torch.autograd.Function):
         rows = grad if grad.stride(1) == 1 else grad.contiguous()
         of_rows = of_delta = None
         if ctx.needs_input_grad[0]:
-            back = launch_backward(rows, delta, slots, starts).to(rows.dtype)
+            # In the rows' own 16 bits B's products are pipelined; what that rounds is less than the rows were.
+            narrow = delta.to(rows.dtype) if rows.element_size() < delta.element_size() else delta
+            back = launch_backward(rows, narrow, slots, starts).to(rows.dtype)
             of_rows = torch.cat([rows, back], 1)
         if ctx.needs_input_grad[1]:
             sums = launch_sum(rows, projected, slots, starts, len(delta), delta.dtype)
