@@ -15,12 +15,12 @@ COUNTS = (1, 16, 64, 256, 512, 1024)
 
 
 def measure_card(sizes: list[str], *, quick: bool) -> tuple[list[Figure], str]:
-    """Figures of every size, and profiles of a step at 1 and 256 sequences."""
+    """Figures of every size, and profiles of decode steps, prompts and lessons."""
     figures, profiles = precision(), []
     for name in sizes:
         figures += steps.measure(name, (1, 4) if quick else COUNTS)
         model = served(name, "cuda")
-        profiles += [steps.profile(model, name, count) for count in (1, 256)]
+        profiles += steps.profiles(model, name)
         del model
         torch.cuda.empty_cache()
     figures += churn(sizes[-1], num_users=50 if quick else 1000)

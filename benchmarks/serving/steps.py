@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -70,19 +71,7 @@ def decode(model: ServedModel, name: str, count: int, read: float) -> list[Figur
 
 def prefill(model: ServedModel, name: str, count: int, length: int) -> list[Figure]:
     """Prompts of ``count`` users, ``length`` tokens each, in one pass."""
-    pools = Pools(model, count)
-    fill(pools, model)
-    for slot in range(1, count + 1):
-        pools.state.clear(slot)
-    starts = torch.arange(0, count * length + 1, length, dtype=torch.int32, device=model.device)
-    tokens = torch.randint(0, model.config.vocab_size, (count * length,), device=model.device)
-    batch = Batch(
-        tokens=tokens,
-        slots=slots(count, model.device),
-        starts=starts,
-        remembers=pools.remembers,
-        lengths=(length,) * count,
-    )
+    batch, pools = prompts(model, count, length)
     chosen, goals = model.waves.part_rows, {(8, 2048): ">= 200,000", (1, 8192): ">= 120,000"}
     figures = []
     for part_rows in (chosen, 0, 1024, 4096):
@@ -96,33 +85,37 @@ def prefill(model: ServedModel, name: str, count: int, length: int) -> list[Figu
     return figures
 
 
+def prompts(model: ServedModel, count: int, length: int) -> tuple[Batch, Pools]:
+    """Prompts of ``length`` tokens, and the pools of users who have said nothing yet."""
+    pools = Pools(model, count)
+    fill(pools, model)
+    for slot in range(1, count + 1):
+        pools.state.clear(slot)
+    batch = Batch(
+        tokens=torch.randint(0, model.config.vocab_size, (count * length,), device=model.device),
+        slots=slots(count, model.device),
+        starts=torch.arange(0, count * length + 1, length, dtype=torch.int32, device=model.device),
+        remembers=pools.remembers,
+        lengths=(length,) * count,
+    )
+    return batch, pools
+
+
 def lessons(model: ServedModel, name: str, count: int, length: int) -> list[Figure]:
     """Adaptations of ``count`` users at once, the closing reading included."""
     teaching = Teaching(model, count, alone=False)
-    sizes = tuple(model.config.levels[i].chunk_size for i in model.config.online_levels)
-    blank = torch.zeros(teaching.layout.num_bytes, dtype=torch.uint8)
 
     def run() -> float:
-        pupils = [
-            Lesson(
-                tokens=tuple(torch.randint(0, model.config.vocab_size, (length + 1,)).tolist()),
-                before=blank,
-                cadence=Cadence(chunk_sizes=sizes),
-                options=AdaptOptions(),
-            )
-            for _ in range(count)
-        ]
-        for pupil in pupils:
-            teaching.begin(pupil)
+        pupils = [pupil(model, teaching, length) for _ in range(count)]
         torch.cuda.synchronize()
         began = time.perf_counter()
-        while left := [pupil for pupil in pupils if not pupil.finished]:
+        while left := [one for one in pupils if not one.finished]:
             if refused := teaching.step(left):
                 raise RuntimeError(f"random weights refuse to learn: {refused[0][1]}")
         torch.cuda.synchronize()
         seconds = time.perf_counter() - began
-        for pupil in pupils:
-            teaching.end(pupil)
+        for one in pupils:
+            teaching.end(one)
         return seconds
 
     run()
@@ -132,6 +125,19 @@ def lessons(model: ServedModel, name: str, count: int, length: int) -> list[Figu
     if count == 1:
         figures.append(Figure(f"{name}, Adapt of {length} tokens", seconds, "s", "<= 0.6" if name == "1.3b" else ""))
     return figures
+
+
+def pupil(model: ServedModel, teaching: Teaching, length: int) -> Lesson:
+    """A lesson of ``length`` tokens at its beginning, of somebody who has learned nothing."""
+    sizes = tuple(model.config.levels[i].chunk_size for i in model.config.online_levels)
+    lesson = Lesson(
+        tokens=tuple(torch.randint(0, model.config.vocab_size, (length + 1,)).tolist()),
+        before=torch.zeros(teaching.layout.num_bytes, dtype=torch.uint8),
+        cadence=Cadence(chunk_sizes=sizes),
+        options=AdaptOptions(),
+    )
+    teaching.begin(lesson)
+    return lesson
 
 
 def slot_loading(model: ServedModel, name: str) -> list[Figure]:
@@ -147,21 +153,55 @@ def slot_loading(model: ServedModel, name: str) -> list[Figure]:
     ]
 
 
-def profile(model: ServedModel, name: str, count: int) -> str:
-    """Where one step's device time goes, by kernel."""
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as traced
+def profiles(model: ServedModel, name: str, counts: tuple[int, ...] = (1, 256)) -> list[str]:
+    """Where the device's time goes, by kernel: decode steps, prompts, and a segment of lessons."""
+    return [
+        *(decode_profile(model, name, count) for count in counts),
+        *(prefill_profile(model, name, count, length) for count, length in ((8, 2048), (1, 8192))),
+        *(lesson_profile(model, name, count) for count in (1, 16)),
+    ]
 
+
+def decode_profile(model: ServedModel, name: str, count: int) -> str:
+    """A step of ``count`` users."""
     pools = Pools(model, count)
     graphs = DecodeGraphs(model, pools, sizes=[count])
     fill(pools, model)
     captured = graphs.captured(count, fills_chunk=True)
     captured.slots.copy_(slots(count, model.device))
-    captured.graph.replay()
+    return by_kernel(f"{name}, {count} users", captured.graph.replay)
+
+
+def prefill_profile(model: ServedModel, name: str, count: int, length: int) -> str:
+    """A pass over prompts, in one part: parts beside each other take longer each."""
+    batch, pools = prompts(model, count, length)
+    with torch.no_grad():
+        return by_kernel(
+            f"{name}, prefill {count} x {length}",
+            lambda: model.run(replace(batch, lengths=None), pools.state, pools.deltas),
+        )
+
+
+def lesson_profile(model: ServedModel, name: str, count: int) -> str:
+    """One segment of ``count`` users."""
+    teaching = Teaching(model, count, alone=False)
+    length = min(model.config.levels[i].chunk_size for i in model.config.online_levels)
+    pupils = [pupil(model, teaching, 8 * length) for _ in range(count)]
+    return by_kernel(f"{name}, a segment of {count} x {length}", lambda: teaching.step(pupils))
+
+
+def by_kernel(title: str, call: Callable[[], object]) -> str:
+    """What runs on the device during the second of two calls, kernel by kernel, and how long it had nothing to do."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as traced
+
+    call()
     torch.cuda.synchronize()
     with traced(activities=[ProfilerActivity.CUDA]) as trace:
-        captured.graph.replay()
+        began = time.perf_counter()
+        call()
         torch.cuda.synchronize()
+        passed = time.perf_counter() - began
     by: dict[str, list[float]] = {}
     for event in trace.events():
         if event.device_type == torch.autograd.DeviceType.CUDA:
@@ -169,8 +209,9 @@ def profile(model: ServedModel, name: str, count: int) -> str:
             entry[0] += 1
             entry[1] += event.device_time
     total = sum(entry[1] for entry in by.values())
-    rows = sorted(by.items(), key=lambda item: -item[1][1])[:16]
-    lines = [f"{name}, {count} users: {sum(int(e[0]) for e in by.values())} launches, {total / 1e3:.2f} ms busy"]
+    rows = sorted(by.items(), key=lambda item: -item[1][1])[:20]
+    launches = sum(int(e[0]) for e in by.values())
+    lines = [f"{title}: {launches} launches, {total / 1e3:.2f} ms busy of {passed * 1e3:.2f} (traced)"]
     lines += [f"  {int(n):5d} {us / 1e3:7.3f} ms {us / total:5.1%}  {kernel}" for kernel, (n, us) in rows]
     return "\n".join(lines)
 
