@@ -166,7 +166,7 @@ def _template(source: str, bos_token: str, eos_token: str) -> tuple[ChatTemplate
 def _bytes_of_tokens(fast: FastTokenizer) -> Mapping[int, bytes]:
     """What each id stands for: in a byte-level vocabulary, or in one of characters with bytes for the rest."""
     vocabulary, added = fast.get_vocab(with_added_tokens=False), fast.get_added_tokens_decoder()
-    byte_level = vocabulary.keys() >= BYTE_OF_SYMBOL.keys()
+    byte_level = "ByteLevel" in repr(fast.decoder)
     plain = {at: _of_symbols(token) if byte_level else _of_characters(token) for token, at in vocabulary.items()}
     return plain | {at: b"" if token.special else token.content.encode() for at, token in added.items()}
 

@@ -25,7 +25,8 @@ def serve(
         bool | None,
         typer.Option("--insecure", help="Listen where others reach it without TLS, or without asking who calls."),
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model, or hope-smollm2.")] = None,
+    part: Annotated[Path | None, typer.Option(help="A memory part, for a converted model.")] = None,
     memory: Annotated[
         str | None, typer.Option(help="Where memories rest: sqlite:///absolute/path or redis://host:port.")
     ] = None,
@@ -43,6 +44,7 @@ def serve(
         "server.metrics_listen": metrics_listen,
         "server.insecure": insecure,
         "model.checkpoint": checkpoint,
+        "model.part": part,
         "memory.url": memory,
         "model.device": device,
         "engine.deterministic": deterministic,

@@ -77,7 +77,7 @@ def fetch(name: str, cache: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as work:
         source = _unpacked(published, _downloaded(published, Path(work)), Path(work))
         try:
-            convert(read_source(source), Path(work) / "checkpoint")
+            convert(read_source(source), Path(work) / "checkpoint", name=name)
         except SourceError as error:
             raise FetchError(f"{name} could not be converted: {error}") from error
         _put_in_place(Path(work) / "checkpoint", cache / name)

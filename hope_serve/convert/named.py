@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from hope_serve.convert.fetch import PUBLISHED, FetchError, fetch, fetched
+from hope_serve.convert import fetch as fetching
+from hope_serve.convert.fetch import FetchError, fetch, fetched
 from hope_serve.model.attention_model import PART
 
 BUNDLED = Path(__file__).parent.parent / "checkpoints"
@@ -44,4 +45,4 @@ def bundled_part(checkpoint: Path) -> Path | None:
 def _name(checkpoint: Path) -> str:
     """The published base that is meant, unless a folder is called so."""
     name = str(checkpoint)
-    return name if name in PUBLISHED and not checkpoint.exists() else ""
+    return name if name in fetching.PUBLISHED and not checkpoint.exists() else ""

@@ -23,13 +23,16 @@ from hope_serve.model.attention_checkpoint import (
 SPARE_BYTES = 64 * 2**20
 
 
-def convert(source: Source, folder: Path, *, dtype: Dtype = "float32") -> str:
+def convert(source: Source, folder: Path, *, dtype: Dtype = "float32", name: str = "") -> str:
     """Write ``source`` to ``folder`` and return the checkpoint's fingerprint.
+
+    Args:
+        name: what the checkpoint is called; empty is the source's own name.
 
     Raises:
         SourceError: the folder is not empty, the disk is too small, or the source is not what it says it is.
     """
-    config = _config(source, dtype)
+    config = _config(source, dtype, name)
     _check_room(folder, stored_bytes(config) + len(source.dialogue.tokenizer))
     _check_tokenizer(source)
     _check_template(source)
@@ -67,10 +70,10 @@ Memory parts name this base by the fingerprint {identity.fingerprint}.
 """
 
 
-def _config(source: Source, dtype: Dtype) -> AttentionConfig:
+def _config(source: Source, dtype: Dtype, name: str) -> AttentionConfig:
     shape, dialogue, identity = source.architecture.shape, source.dialogue, source.identity
     return AttentionConfig(
-        name=identity.name,
+        name=name or identity.name,
         vocab_size=shape.vocab_size,
         hidden_size=shape.hidden_size,
         num_layers=shape.num_layers,

@@ -15,7 +15,7 @@ class Served:
     """``model`` in serving form, with ``num_slots`` slots."""
 
     def __init__(self, model, num_slots, *, device="cpu", precision=None, part_rows=None):
-        dtype = model.embedding.dtype
+        dtype = getattr(model, "weights", model).embedding.dtype
         precision = precision or Precision(compute=dtype, state=dtype, ring=dtype, deltas=dtype)
         self.device = device
         self.model = ServedModel(model, device=device, precision=precision, part_rows=part_rows)
@@ -29,6 +29,8 @@ class Served:
         """Put the sequences' deltas, batch by batch entry, into their slots."""
         for i, pair in enumerate(deltas):
             for side, tensor in zip(Delta._fields, pair, strict=True):
+                if not tensor.shape[-2]:
+                    continue
                 view = self.memories.views[f"{i}.delta.{side}"]
                 view[list(slots)] = tensor.to(view)
 

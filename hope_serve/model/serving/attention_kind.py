@@ -43,7 +43,8 @@ class AttentionKind:
 
     def drift(self, level: int, delta: Delta) -> float:  # noqa: ARG002  (there is one)
         """See ``Kind.drift``: B A, and the down projections."""
-        outer, (gram, weights) = delta.outer[0].float(), self._down_norms
+        gram, weights = self._down_norms
+        outer = delta.outer[0].to(gram.dtype)
         return math.sqrt(float(((outer @ gram) * outer).sum()) / weights)
 
     @cached_property

@@ -59,8 +59,8 @@ class CachePool:
         self, shape: AttentionShape, num_slots: int, *, max_tokens: int, dtype: torch.dtype, device: str
     ) -> None:
         size = (2, shape.num_layers, num_slots + 1, max_tokens, shape.num_key_heads, shape.head_size)
-        # Pages that nobody writes to cost nothing on a CPU: the pool takes what its sequences have filled.
-        self._both = torch.zeros(size, dtype=dtype, device=device)
+        # Not even zeroed: what lies behind a sequence's length is never read, and a page nobody wrote to takes no RAM.
+        self._both = torch.empty(size, dtype=dtype, device=device)
         self.layers = tuple(CacheLayer(*pair) for pair in zip(*self._both, strict=True))
         self.lengths = torch.zeros(num_slots + 1, dtype=torch.int32, device=device)
         wide = torch.float64 if dtype is torch.float64 else torch.float32
