@@ -88,7 +88,8 @@ def _database(settings: MemoryConfig) -> Path:
         raise InvalidRequest(
             "memory",
             f"{parts.place} is kept by Redis, and so are its backups: save with `BGSAVE` and copy dump.rdb, or with "
-            "`redis-cli --rdb`, functions included; or copy it into a file while no server writes: "
+            "`redis-cli --rdb`, functions included, and bring it back as deploy/README.md says; or copy it into a "
+            "file while no server writes: "
             "`hope-serve memory move REDIS_URL sqlite:///path`",
         )
     return database_path(settings.url)
