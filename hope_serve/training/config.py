@@ -57,6 +57,7 @@ class ScheduleConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 class BatchConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of one step. An episode plan's batch is ``episode_tokens`` over the tokens it teaches.
 
+    ``text_only_tokens``: of a row while the run is on text alone; short rows teach to read sooner. 0: as later.
     ``reading``: the share of text rows whose context must be read (``reading.Reading``), from the first step on.
     ``free``: the share of episodes told and asked in the words of ``lessons``.
     """
@@ -64,6 +65,7 @@ class BatchConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     text_rows: Size = 24
     text_tokens: Size = 512
     text_only_rows: Size = 64
+    text_only_tokens: Annotated[int, Range(0, 2**24)] = 0
     episode_tokens: Size = 16384
     max_episodes: Size = 96
     reading: Share = 0.0
@@ -86,6 +88,7 @@ class LossConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class TrainConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run.
 
+    ``start_eta``: with which a neutral token of the checkpoint begun from writes into its Titans memories; 0 leaves it.
     ``read_dtype``: of the matrix products that read text and ask questions; what teaches a memory stays in 32 bit.
     """
 
@@ -98,6 +101,7 @@ class TrainConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     seed: Annotated[int, Range(0, 2**31)] = 0
     device: str = "auto"
     start_from: Path | None = None
+    start_eta: Share = 0.0
     cuda_graphs: bool = True
     read_dtype: Literal["float32", "bfloat16"] = "float32"
 
@@ -118,4 +122,6 @@ class TrainConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
         ]:
             if not file.is_file():
                 raise ValueError(f"data.{key}: {file} is not there; write a path from the folder of {path.name}")
+        if config.start_eta >= (most := config.model.titans.eta_max):
+            raise ValueError(f"start_eta is {config.start_eta}; it must be below model.titans.eta_max, {most}")
         return config

@@ -49,7 +49,7 @@ class Reading:
 
     def row(self, tokens: int) -> Row:
         """A row of exactly ``tokens`` ids, of a kind drawn at random."""
-        kinds = [(self.repeated, 4), (self.pairs, 2), (self.register, 2)]
+        kinds = [(self.repeated, 6), (self.pairs, 2), (self.register, 2)]
         if self._prose:
             kinds += [(self.passage, 3), (self.sentences_again, 2)]
         kind = self._draw.choices([k for k, _ in kinds], [share for _, share in kinds])[0]
@@ -60,11 +60,11 @@ class Reading:
 
     def repeated(self, row: Row, room: int) -> None:
         """A span of plain text, other text, the same span again, once or twice."""
-        length = self._draw.randint(8, max(9, min(320, room // 2)))
+        length = self._draw.randint(8, max(9, min(160, room // 2)))
         span = self._window(length)
         row.add(span)
         for _ in range(self._draw.choice((1, 1, 2))):
-            gap = self._draw.choice((0, self._draw.randint(1, 30), self._draw.randint(1, max(2, room // 2))))
+            gap = self._draw.choice((0, self._draw.randint(1, 30), self._draw.randint(1, max(2, min(250, room // 2)))))
             if gap:
                 row.add(self._window(gap))
             # Which words come first again is anybody's guess.

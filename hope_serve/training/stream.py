@@ -121,12 +121,13 @@ class _Dataset(IterableDataset[tuple[int, list[Tensor]]]):
         progress = max(self._progress.value, number / schedule.steps)
         alone = progress < schedule.text_share
         rows = sizes.text_only_rows if alone else sizes.text_rows
-        text = torch.from_numpy(windows.batch(rows, sizes.text_tokens + 1))
+        tokens = sizes.text_only_tokens or sizes.text_tokens if alone else sizes.text_tokens
+        text = torch.from_numpy(windows.batch(rows, tokens + 1))
         for row in range(1, 0 if alone else rows, CONVERSATION_ONE_IN):
-            text[row] = torch.tensor(builder.conversation(sizes.text_tokens + 1))
-        weights = torch.ones(rows, sizes.text_tokens)
+            text[row] = torch.tensor(builder.conversation(tokens + 1))
+        weights = torch.ones(rows, tokens)
         for row in draw.sample(range(rows), round(rows * sizes.reading)):
-            read = reading.row(sizes.text_tokens + 1)
+            read = reading.row(tokens + 1)
             text[row], weights[row] = torch.tensor(read.ids), torch.tensor(read.weights[1:])
         if alone or self._text_alone:
             return -1, [text, weights]

@@ -156,9 +156,10 @@ class Trainer:
     def _initial_model(self) -> HopeModel:
         if self.config.start_from is None:
             return HopeModel(self.config.model)
-        model, start = HopeModel(self.config.model), load_checkpoint(self.config.start_from).model
-        model.load_state_dict(start.state_dict())
-        _keep_eta(model, start.config.titans.eta_max)
+        model = HopeModel(self.config.model)
+        model.load_state_dict(load_checkpoint(self.config.start_from).model.state_dict())
+        if self.config.start_eta:
+            _set_eta(model, self.config.start_eta)
         return model
 
     def _apply(self, schedule: ScheduleConfig) -> None:
@@ -185,15 +186,11 @@ def learning_factor(schedule: ScheduleConfig, step: int, progress: float) -> flo
     return warm * (schedule.final_share + (1 - schedule.final_share) * cosine)
 
 
-def _keep_eta(model: HopeModel, old_max: float) -> None:
-    """Where the ceiling of eta is new, move its bias so that a neutral token writes as strongly as before."""
-    share = old_max / model.config.titans.eta_max
-    if share == 1:
-        return
+def _set_eta(model: HopeModel, eta: float) -> None:
+    """Let a neutral token write with ``eta``: from a small one, a run of an hour does not get to a large one."""
     with torch.no_grad():
         for block in model.blocks:
-            bias = block.titans.gate_bias[:, 0]
-            bias.copy_(torch.logit((torch.sigmoid(bias) * share).clamp(1e-4, 1 - 1e-4)))
+            block.titans.gate_bias[:, 0] = math.log(eta / (model.config.titans.eta_max - eta))
 
 
 def _add(total: Tensor, parts: Tensor) -> None:

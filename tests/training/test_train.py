@@ -130,6 +130,32 @@ def test_a_configuration_that_is_not_allowed_is_refused_by_field(tokenizer_path,
         assert word in str(refused.value)
 
 
+def test_rows_are_short_while_there_is_text_alone_and_some_are_to_be_read(tokenizer_path, tokenizer, tmp_path):
+    path = write_run(tmp_path, tokenizer_path, steps=8)
+    path.write_text(path.read_text() + "text_only_tokens = 24\nreading = 1.0\nfree = 1.0\n")
+    config = TrainConfig.load(path)
+    batches = _batches(BatchStream(config, tokenize_files(tokenizer, config.data.train), first=0, progress=0.0), 5)
+    assert [batch.text.shape[1] - 1 for batch in batches] == [24, 24, 24, 48, 48]
+    for batch in batches:
+        assert batch.weights.shape == (len(batch.text), batch.text.shape[1] - 1)
+    assert {0.0, 2.0} & set(torch.cat([batch.weights.flatten() for batch in batches]).tolist())
+    assert all(batch.plan.free for batch in batches[3:])
+
+
+def test_a_run_may_begin_from_a_checkpoint_that_writes_more_strongly(trained, tokenizer_path, tmp_path):
+    path = write_run(tmp_path, tokenizer_path, steps=8)
+    text = path.read_text()
+    path.write_text(f'start_from = "{trained[1]}"\nstart_eta = 0.08\n{text}')
+    model, began = Trainer(TrainConfig.load(path)).model, load_checkpoint(trained[1]).model
+    assert model.config.titans.eta_max == 0.1
+    for block, old in zip(model.blocks, began.blocks, strict=True):
+        torch.testing.assert_close(0.1 * torch.sigmoid(block.titans.gate_bias[:, 0]), torch.full((2,), 0.08))
+        torch.testing.assert_close(block.titans.gate_bias[:, 1], old.titans.gate_bias[:, 1])
+    path.write_text(f"start_eta = 0.1\n{text}")
+    with pytest.raises(ValueError, match=r"start_eta is 0\.1; it must be below model\.titans\.eta_max, 0\.1"):
+        TrainConfig.load(path)
+
+
 def test_a_run_of_another_optimizer_is_not_gone_on_with(trained, tokenizer_path, tmp_path):
     path = write_run(tmp_path, tokenizer_path, steps=8, optimizer="m3")
     (tmp_path / "run").mkdir()
