@@ -14,6 +14,10 @@ from hope_serve.training.personas import Fact, PersonaFactory
 
 AGAIN_WEIGHT, ANSWER_WEIGHT = 2.0, 3.0
 """What a token counts that the context tells, beside 1 for a token of plain text."""
+LONG = 256
+"""Tokens from which on a row has room for questions."""
+FIRST_WORD = 300
+"""Ids below are marks and single bytes."""
 _WORDS_A_TOKEN = 0.7
 
 
@@ -30,7 +34,7 @@ class Row(NamedTuple):
 
 
 class Reading:
-    """Draws rows to be read, of five kinds.
+    """Draws rows to be read, of six kinds.
 
     Args:
         window: gives that many consecutive ids of plain text.
@@ -49,8 +53,10 @@ class Reading:
 
     def row(self, tokens: int) -> Row:
         """A row of exactly ``tokens`` ids, of a kind drawn at random."""
-        kinds = [(self.repeated, 6), (self.pairs, 2), (self.register, 2)]
-        if self._prose:
+        kinds = [(self.repeated, 5), (self.echo, 3), (self.pairs, 2)]
+        if tokens >= LONG:
+            kinds += [(self.register, 2)]
+        if tokens >= LONG and self._prose:
             kinds += [(self.passage, 3), (self.sentences_again, 2)]
         kind = self._draw.choices([k for k, _ in kinds], [share for _, share in kinds])[0]
         row = Row([self._tokenizer.doc], [0.0])
@@ -71,10 +77,18 @@ class Reading:
             row.add(span[:2])
             row.add(span[2:], AGAIN_WEIGHT)
 
+    def echo(self, row: Row, room: int) -> None:
+        """Random words, then the same again: the context alone tells them, so this teaches to look there."""
+        words = self._draw.choices(range(FIRST_WORD, self._tokenizer.vocab_size), k=self._draw.randint(4, 48))
+        row.add(words, 0.0)
+        for _ in range(max(1, min(3, room // (2 * len(words))))):
+            row.add(words[:1], 0.0)
+            row.add(words[1:], AGAIN_WEIGHT)
+
     def pairs(self, row: Row, room: int) -> None:
         """Words in pairs, then every first word asked for its second, in another order."""
         count = max(1, min(self._draw.randint(4, 64), room // 4))
-        words = self._draw.sample(range(300, self._tokenizer.vocab_size), min(2 * count, 3000))
+        words = self._draw.sample(range(FIRST_WORD, self._tokenizer.vocab_size), min(2 * count, 3000))
         pairs = [words[i : i + 2] for i in range(0, len(words) - 1, 2)]
         for pair in pairs:
             row.add(pair, 0.0)

@@ -38,7 +38,7 @@ def test_a_row_has_exactly_the_tokens_asked_for_and_a_weight_for_each(reading, t
     assert seen == {0.0, 1.0, AGAIN_WEIGHT, ANSWER_WEIGHT}
 
 
-@pytest.mark.parametrize("kind", ["repeated", "sentences_again", "pairs"])
+@pytest.mark.parametrize("kind", ["repeated", "echo", "sentences_again", "pairs"])
 def test_what_comes_again_stood_there_before(reading, kind):
     for _ in range(10):
         row = Row([], [])
