@@ -65,10 +65,15 @@ def memories(count=3):
     return 0.05 * drawn.double()
 
 
-def taught(**changes):
-    """A served model with three users, their texts, and the hidden rows that the plain account gives."""
+def taught(*, on_kernels=False, **changes):
+    """A served model with three users, their texts, and the hidden rows that the plain account gives.
+
+    on_kernels: by the calls that a card gets; on a CPU their references answer.
+    """
     model, ids, learned = tiny_attention_model(**changes), texts(), memories()
     served = Served(model, 4)
+    for layer in served.model._parts.layers:
+        layer.mixer._on_kernels = on_kernels
     served.remember(SLOTS, [Delta(learned[..., :0, :], learned)])
     projection = model.part.tensors["projection"]
     hidden = [plain_hidden(model.weights, row, projection, one) for row, one in zip(ids, learned, strict=True)]
@@ -76,7 +81,11 @@ def taught(**changes):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", [{}, {"biases": False, "tied": False}], ids=["biases, tied", "plain, untied"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"biases": False, "tied": False}, {"on_kernels": True}, {"on_kernels": True, "biases": False}],
+    ids=["biases, tied", "plain, untied", "by kernels", "by kernels, plain"],
+)
 def test_rows_of_a_batch_are_the_plain_ones_wherever_each_sequence_is_cut(changes):
     served, ids, hidden = taught(**changes)
     at = dict.fromkeys(SLOTS, 0)
@@ -132,8 +141,9 @@ def test_a_slot_given_back_and_taken_again_reads_nothing_of_before():
 
 
 @torch.no_grad()
-def test_nobodys_slot_stays_empty():
-    served, ids, _ = taught()
+@pytest.mark.parametrize("on_kernels", [False, True])
+def test_nobodys_slot_stays_empty(on_kernels):
+    served, ids, _ = taught(on_kernels=on_kernels)
     served.feed({1: ids[0, :9]})
     served.step({1: 5}, padding=3)
     assert int(served.rows.lengths[0]) == 0 and int(served.rows.lengths[1]) == 10

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import torch
 from hope_kernels.cms_delta.projected_op import cms_delta_projected
+from hope_kernels.swiglu.op import swiglu
 from torch import Tensor
 
-from hope_serve.model.attention import AttentionShape
-from hope_serve.model.attention_ops import rotate, swiglu
 from hope_serve.model.cms import Delta
-from hope_serve.model.serving.attend import attend
+from hope_serve.model.serving.attend import attend, attend_on_kernels
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.cache import CacheLayer, Places
 from hope_serve.model.serving.product import product
 
 
 class ServedSoftmax:
-    """W_o attention(x), rotary positions, heads in groups over fewer keys; ``bias`` of query, key and value or None."""
+    """W_o attention(x), rotary positions, heads in groups over fewer keys.
 
-    def __init__(self, shape: AttentionShape, query_key_value: Tensor, output: Tensor, bias: Tensor | None) -> None:
-        self._shape, self._heads, self._output, self._bias = shape, query_key_value, output, bias
+    Args:
+        query_key_value: [(H + 2 K) e, d]. output: [d, H e].
+        bias: of query, key and value, [(H + 2 K) e], or None.
+        on_kernels: whether passes that nobody differentiates run on them; None: on a card.
+    """
+
+    def __init__(
+        self, query_key_value: Tensor, output: Tensor, bias: Tensor | None, *, on_kernels: bool | None = None
+    ) -> None:
+        self._heads, self._output, self._bias = query_key_value, output, bias
+        self._on_kernels = output.is_cuda if on_kernels is None else on_kernels
 
     def weights(self) -> list[Tensor]:
         """The shared matrices."""
@@ -28,16 +37,12 @@ class ServedSoftmax:
         """None: a cache starts empty."""
         return []
 
-    def run(self, x: Tensor, batch: Batch, state: CacheLayer, shared: Places) -> Tensor:
+    def run(self, x: Tensor, batch: Batch, state: CacheLayer, shared: Places) -> Tensor:  # noqa: ARG002
         """x: [N, d] to [N, d]; the cache grows by the rows."""
-        shape = self._shape
         rows = product(x, self._heads)
-        rows = rows if self._bias is None else rows + self._bias
-        split = rows.view(len(x), -1, shape.head_size)
-        turned = rotate(split[:, : -shape.num_key_heads].to(shared.cos.dtype), shared.cos, shared.sin).to(x.dtype)
-        query, key = turned[:, : shape.num_heads], turned[:, shape.num_heads :]
-        mixed = attend(query, key, split[:, -shape.num_key_heads :], state, batch, shared)
-        return product(mixed.flatten(1), self._output)
+        learns = torch.is_grad_enabled() and rows.requires_grad
+        mix = attend_on_kernels if self._on_kernels and not learns else attend
+        return product(mix(rows, self._bias, state, shared).flatten(1), self._output)
 
 
 class ServedSwiglu:

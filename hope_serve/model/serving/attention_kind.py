@@ -76,7 +76,7 @@ class AttentionKind:
         gate_up, down = (t[index].to(device, dtype) for t in (layers.gate_up, self.model.down_and_projection))
         return ServedLayer(
             mixer_norm=layers.attention_norm[index].to(device, wide),
-            mixer=ServedSoftmax(self._shape, heads, output, bias),
+            mixer=ServedSoftmax(heads, output, bias),
             level_norms=(layers.mlp_norm[index].to(device, wide),),
             levels=(ServedSwiglu(gate_up, down, self._shape.hidden_size),),
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+from hope_kernels.cache_write.rotations import rotation_tables
 from torch import Tensor
 
-from hope_serve.model.attention import AttentionShape, rotations
+from hope_serve.model.attention import AttentionShape
 from hope_serve.model.serving.batch import Batch
 
 
@@ -33,21 +35,29 @@ class Run(NamedTuple):
 class Places:
     """Where a batch's rows stand, for all layers of a pass.
 
-    cos, sin: [N, 1, e]. slots, positions: [N], of each row. before, after: [B] int32, each sequence's tokens before
-    the pass and after it.
+    tables: cos and sin of every position, [P, e / 2]. slots, positions: [N] int32, of each row. before, after: [B]
+    int32, each sequence's tokens before the pass and after it.
     """
 
-    cos: Tensor
-    sin: Tensor
+    batch: Batch
+    tables: tuple[Tensor, Tensor]
     slots: Tensor
     positions: Tensor
     before: Tensor
     after: Tensor
-    starts: Tensor | None
 
-    def runs(self, slots: Tensor) -> list[Run]:
+    @cached_property
+    def rotations(self) -> tuple[Tensor, Tensor]:
+        """(cos, sin) of every row, [N, 1, e]."""
+        at = self.positions.long()
+        cos, sin = (table[at][:, None] for table in self.tables)
+        return torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)
+
+    @cached_property
+    def runs(self) -> list[Run]:
         """The sequences one by one, on the host; waits for the device."""
-        bounds = range(len(slots) + 1) if self.starts is None else self.starts.tolist()
+        slots, starts = self.batch.slots, self.batch.starts
+        bounds = range(len(slots) + 1) if starts is None else starts.tolist()
         pairs = zip(slots.tolist(), pairwise(bounds), self.before.tolist(), strict=True)
         return [Run(slot, begin, end, before) for slot, (begin, end), before in pairs]
 
@@ -64,29 +74,20 @@ class CachePool:
         self.layers = tuple(CacheLayer(*pair) for pair in zip(*self._both, strict=True))
         self.lengths = torch.zeros(num_slots + 1, dtype=torch.int32, device=device)
         wide = torch.float64 if dtype is torch.float64 else torch.float32
-        tables = rotations(shape, torch.arange(max_tokens, device=device)[None], wide)
-        self._cos, self._sin = (table[0, 0] for table in tables)
+        frequencies = torch.tensor(shape.inverse_frequencies, dtype=wide, device=device)
+        self._tables = rotation_tables(frequencies, max_tokens)
 
     def begin(self, batch: Batch) -> Places:
         """Where the batch's rows stand."""
         index = batch.slots.long()
         before = self.lengths[index]
         if batch.starts is None:
-            counts, positions, slots = torch.ones_like(before), before.long(), batch.slots
+            positions, after, slots = before, before + 1, batch.slots
         else:
-            counts = (batch.starts[1:] - batch.starts[:-1]).to(torch.int32)
-            rows = torch.arange(len(batch.tokens), device=index.device)
+            counts, rows = batch.starts.diff(), torch.arange(len(batch.tokens), dtype=torch.int32, device=index.device)
             owner = torch.repeat_interleave(counts.long(), output_size=len(rows))
-            positions, slots = rows - batch.starts.long()[owner] + before.long()[owner], batch.slots[owner]
-        return Places(
-            cos=self._cos[positions][:, None],
-            sin=self._sin[positions][:, None],
-            slots=slots,
-            positions=positions,
-            before=before,
-            after=before + counts,
-            starts=batch.starts,
-        )
+            positions, after, slots = rows + (before - batch.starts[:-1])[owner], before + counts, batch.slots[owner]
+        return Places(batch=batch, tables=self._tables, slots=slots, positions=positions, before=before, after=after)
 
     def end(self, batch: Batch, shared: Places) -> None:
         """The sequences have grown; slot 0 stays empty."""
