@@ -12,8 +12,8 @@ from rich.table import Table
 
 from hope_serve.config import Config, ConfigError
 from hope_serve.engine.profiling import StepProfile, profile_decode
-from hope_serve.model.checkpoint import load_checkpoint
 from hope_serve.server.devices import chosen_device
+from hope_serve.server.loading import loaded
 
 
 def profile_steps(counts: list[int], trace: Path, config: Config, device: str, *, as_json: bool) -> None:
@@ -24,7 +24,7 @@ def profile_steps(counts: list[int], trace: Path, config: Config, device: str, *
     """
     if not trace.absolute().parent.is_dir():
         raise ConfigError(f"--profile {trace} lies in no folder that exists; make it first")
-    checkpoint, device = load_checkpoint(config.model.checkpoint), chosen_device(device)
+    checkpoint, device = loaded(config.model), chosen_device(device)
     found = []
     for count in counts:
         own = trace if len(counts) == 1 else trace.with_stem(f"{trace.stem}-{count}")

@@ -17,18 +17,16 @@ import torch
 import uvloop
 
 import hope_serve
-from hope_serve.config import Config, ConfigError, ModelConfig, cache_folder, memory_key_secret
-from hope_serve.convert.fetch import FetchError
-from hope_serve.convert.named import bundled_part, checkpoint_folder
+from hope_serve.config import Config, ConfigError, memory_key_secret
 from hope_serve.engine import NativeEngine, native_codec
 from hope_serve.memory.url_parts import split_url
 from hope_serve.metrics import Metrics
 from hope_serve.metrics_server import MetricsServer
-from hope_serve.model.load import load_model
 from hope_serve.model.serving.model import Loaded
 from hope_serve.server.devices import chosen_device
 from hope_serve.server.guard import Guard
 from hope_serve.server.listening import free_endpoints
+from hope_serve.server.loading import loaded
 from hope_serve.server.logs import configure_logs
 from hope_serve.server.measured_store import measured
 from hope_serve.server.promises import promises_watched
@@ -96,7 +94,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
     """A server, from checkpoint to ports; leaving closes everything, in the opposite order."""
     guard = await asyncio.to_thread(Guard.load, config)
     device = chosen_device(config.model.device)
-    checkpoint = await asyncio.to_thread(_loaded, config.model)
+    checkpoint = await asyncio.to_thread(loaded, config.model)
     metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config, device))
     async with AsyncExitStack() as closing:
         sealed = await closing.enter_async_context(opened_store(config.memory, secret=memory_key_secret()))
@@ -165,14 +163,6 @@ async def _metrics_server(listen: str, metrics: Metrics, guard: Guard) -> Metric
         raise ConfigError(
             f"server.metrics_listen {listen} cannot be bound ({error.strerror}); choose another port, or port 0"
         ) from error
-
-
-def _loaded(model: ModelConfig) -> Loaded:
-    try:
-        folder = checkpoint_folder(model.checkpoint, cache_folder())
-    except (FetchError, OSError) as error:
-        raise ConfigError(f"model.checkpoint {model.checkpoint}: {error}") from error
-    return load_model(folder, model.part or bundled_part(model.checkpoint))
 
 
 def _build_labels() -> dict[str, str]:
