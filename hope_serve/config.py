@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from hope_serve.engine_config import EngineConfig, VllmConfig
 from hope_serve.identity.config import IdentityConfig, TlsConfig
 from hope_serve.identity.limits import NO_LIMITS, Limits
 from hope_serve.section import ConfigError, Range, Seconds, Section, expanded, parse_address
@@ -26,6 +27,7 @@ __all__ = [
     "ModelConfig",
     "ServerConfig",
     "TlsConfig",
+    "VllmConfig",
     "calm_threads",
     "default_memory_url",
     "default_target",
@@ -92,27 +94,6 @@ class ModelConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     device: str = "auto"
 
 
-class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the engine may hold and batch."""
-
-    deterministic: bool = False
-    max_slots: Annotated[int, Range(1, 65_536)] = 64
-    max_lessons: Annotated[int, Range(1, 1024)] = 8
-    max_batch_tokens: Annotated[int, Range(1, 2**20)] = 2048
-    adapt_step_ms: Annotated[float, Range(0.0, 60_000.0)] = 50.0
-    state_dtype: Literal["auto", "float32", "float16"] = "auto"
-    poison_slots: bool = False
-    max_queue_tokens: Annotated[int, Range(1, 2**31)] = 2**20
-    max_prompt_tokens: Annotated[int, Range(1, 2**24)] = 65_536
-    max_context_tokens: Annotated[int, Range(1, 2**24)] = 2048
-    max_adapt_tokens: Annotated[int, Range(2, 2**24)] = 65_536
-    max_stream_tokens: Annotated[int, Range(2, 2**28)] = 2**20
-    max_streams: Annotated[int, Range(1, 65_536)] = 64
-    max_warm_bytes: Annotated[int, Range(0, 2**40)] = 2**27
-    session_ttl_seconds: Annotated[float, Range(1.0, 3.2e7)] = 86_400.0
-    stuck_seconds: Annotated[float, Range(0.1, 86_400.0)] = 300.0
-
-
 class MemoryConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where memories rest, under whose keys, and how many of them. A limit of 0 is no limit.
 
@@ -158,6 +139,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server: ServerConfig = msgspec.field(default_factory=ServerConfig)
     model: ModelConfig = msgspec.field(default_factory=ModelConfig)
     engine: EngineConfig = msgspec.field(default_factory=EngineConfig)
+    vllm: VllmConfig = msgspec.field(default_factory=VllmConfig)
     memory: MemoryConfig = msgspec.field(default_factory=MemoryConfig)
     tls: TlsConfig = msgspec.field(default_factory=TlsConfig)
     tenant_limits: Limits = NO_LIMITS

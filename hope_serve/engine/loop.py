@@ -14,7 +14,6 @@ from hope_serve.engine.scheduler import Scheduler
 from hope_serve.engine.sequence import Sequence
 from hope_serve.engine.stepper import tell
 from hope_serve.errors import Unavailable
-from hope_serve.metrics import Metrics
 
 IDLE_SECONDS = 0.5
 
@@ -43,9 +42,8 @@ class EngineLoop:
         make: makes what lives on the device, on the loop's thread.
     """
 
-    def __init__(self, scheduler: Scheduler, make: Callable[[Scheduler, Meter], Steps], metrics: Metrics) -> None:
-        self._scheduler, self._make = scheduler, make
-        self._meter = Meter(metrics, scheduler)
+    def __init__(self, scheduler: Scheduler, make: Callable[[Scheduler, Meter], Steps], meter: Meter) -> None:
+        self._scheduler, self._make, self._meter = scheduler, make, meter
         self._inbox: queue.SimpleQueue[Sequence | None] = queue.SimpleQueue()
         self._door = threading.Lock()
         self._thread = threading.Thread(target=self._main, name="hope-engine", daemon=True)

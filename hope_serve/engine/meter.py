@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from hope_serve.api.engine import Purpose
 from hope_serve.engine.scheduler import Plan, Scheduler
+from hope_serve.engine.sequence import Sequence
 from hope_serve.engine.slots import SlotTable
 from hope_serve.metrics import Metrics
 
 
 class Meter:
-    """Keeps the engine's gauges true and its counters running."""
+    """Keeps the engine's gauges true and its counters running.
 
-    def __init__(self, metrics: Metrics, scheduler: Scheduler) -> None:
+    Args:
+        reads, learns: whether the engine does; the gauges of what it does not do are another engine's.
+    """
+
+    def __init__(self, metrics: Metrics, scheduler: Scheduler, *, reads: bool = True, learns: bool = True) -> None:
         self._metrics, self._scheduler = metrics, scheduler
+        self._reads, self._learns = reads, learns
         self._slots: SlotTable | None = None
 
     def watch(self, slots: SlotTable) -> None:
@@ -23,16 +29,24 @@ class Meter:
         """Set every gauge; called whenever the thread comes round, work or none, so that none outlives what it says."""
         scheduler, metrics = self._scheduler, self._metrics
         adapting = sum(1 for sequence in scheduler.running if sequence.purpose is Purpose.LEARN)
+        if self._learns:
+            metrics.requests_adapting().set(adapting)
+        if not self._reads:
+            return
         metrics.requests_running().set(len(scheduler.running) - adapting)
-        metrics.requests_adapting().set(adapting)
         metrics.requests_waiting().set(len(scheduler.waiting))
         metrics.queue_tokens().set(scheduler.queue_tokens)
         metrics.memory_slots_used().set(self._slots.num_used if self._slots else 0)
 
     def count(self, plan: Plan) -> None:
         """Prompt tokens as they are read: an answer that is cut off has cost them, too."""
-        pieces = sum(piece.length for piece in plan.pieces if piece.sequence.purpose is Purpose.GENERATE)
-        self._metrics.prompt_tokens_total().inc(pieces)
+        for piece in plan.pieces:
+            self.read(piece.sequence, piece.length)
+
+    def read(self, sequence: Sequence, num_tokens: int) -> None:
+        """Tokens of a sequence's prompt."""
+        if sequence.purpose is Purpose.GENERATE:
+            self._metrics.prompt_tokens_total().inc(num_tokens)
 
     def wrote_token(self) -> None:
         """One token more, whether or not anybody still waits for it."""

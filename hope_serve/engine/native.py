@@ -33,9 +33,12 @@ class NativeEngine(SequenceEngine):
     Args:
         checkpoint: the model to serve, on the CPU.
         device: where it runs.
+        reads: whether it is asked to; what it measures of readers is another engine's otherwise.
     """
 
-    def __init__(self, checkpoint: Loaded, config: EngineConfig, metrics: Metrics, *, device: str = "cpu") -> None:
+    def __init__(
+        self, checkpoint: Loaded, config: EngineConfig, metrics: Metrics, *, device: str = "cpu", reads: bool = True
+    ) -> None:
         self._checkpoint, self._config, self._device = checkpoint, config, device
         self._kind = kind_of(checkpoint.model)
         self._precision = Precision.of(self._kind.config, device, state=config.state_dtype)
@@ -49,8 +52,10 @@ class NativeEngine(SequenceEngine):
             adapt_step_seconds=config.adapt_step_ms / 1000,
             align=align,
         )
-        super().__init__(EngineLoop(scheduler, self._make, metrics), stuck_seconds=config.stuck_seconds)
-        metrics.memory_slots().set(config.max_slots)
+        loop = EngineLoop(scheduler, self._make, Meter(metrics, scheduler, reads=reads))
+        super().__init__(loop, stuck_seconds=config.stuck_seconds)
+        if reads:
+            metrics.memory_slots().set(config.max_slots)
 
     async def learn(self, task: LearnTask[Learned]) -> Taught[Learned]:
         """See ``Engine.learn``."""

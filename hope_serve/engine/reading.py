@@ -28,10 +28,11 @@ class SequenceEngine:
     Args:
         loop: started and stopped with this.
         stuck_seconds: a loop that is in one step for so long is given up.
+        shares_openings: continuations of one prompt go on from what it left behind; else each reads it for itself.
     """
 
-    def __init__(self, loop: EngineLoop, *, stuck_seconds: float = STUCK_SECONDS) -> None:
-        self._loop, self._stuck_seconds = loop, stuck_seconds
+    def __init__(self, loop: EngineLoop, *, stuck_seconds: float = STUCK_SECONDS, shares_openings: bool = True) -> None:
+        self._loop, self._stuck_seconds, self._shares_openings = loop, stuck_seconds, shares_openings
         self._ended = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
 
@@ -90,7 +91,7 @@ class SequenceEngine:
         """See ``Engine.score``. Every continuation begins with the prompt's last token, unread so far."""
         *opening, last = task.prompt
         start = Start(memory=task.memory)
-        if opening and len(task.continuations) > 1:
+        if self._shares_openings and opening and len(task.continuations) > 1:
             read = await self._finished(_scoring(task, opening, start, keeps_state=True))
             start, opening = replace(start, state=read.final_state, consumed=len(opening)), []
         return await _together(self._weighed(task, [*opening, last], c, start) for c in task.continuations)
