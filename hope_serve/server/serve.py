@@ -18,15 +18,16 @@ import uvloop
 
 import hope_serve
 from hope_serve.config import Config, ConfigError, memory_key_secret
-from hope_serve.engine import NativeEngine, native_codec
+from hope_serve.engine import native_codec
 from hope_serve.memory.url_parts import split_url
 from hope_serve.metrics import Metrics
 from hope_serve.metrics_server import MetricsServer
 from hope_serve.model.serving.model import Loaded
 from hope_serve.server.devices import chosen_device
+from hope_serve.server.engines import made_engine
 from hope_serve.server.guard import Guard
 from hope_serve.server.listening import free_endpoints
-from hope_serve.server.loading import loaded
+from hope_serve.server.loading import opened_model
 from hope_serve.server.logs import configure_logs
 from hope_serve.server.measured_store import measured
 from hope_serve.server.promises import promises_watched
@@ -94,14 +95,15 @@ async def running(config: Config) -> AsyncIterator[Running]:
     """A server, from checkpoint to ports; leaving closes everything, in the opposite order."""
     guard = await asyncio.to_thread(Guard.load, config)
     device = chosen_device(config.model.device)
-    checkpoint = await asyncio.to_thread(loaded, config.model)
+    model = await asyncio.to_thread(opened_model, config.model)
+    checkpoint = model.loaded
     metrics = Metrics(build=_build_labels(), model=_model_labels(checkpoint, config, device))
     async with AsyncExitStack() as closing:
         sealed = await closing.enter_async_context(opened_store(config.memory, secret=memory_key_secret()))
         tracing = await closing.enter_async_context(_tracing(config, checkpoint))
         store = measured(sealed, metrics, tracing)
         tokenizer = checkpoint.tokenizer()
-        engine = NativeEngine(checkpoint, config.engine, metrics, device=device)
+        engine = made_engine(model, config, metrics, device=device)
         codec = native_codec(checkpoint, config.engine, device=device)
         service = Service(engine, codec, tokenizer, store, config.engine, metrics)
         closing.push_async_callback(service.close)

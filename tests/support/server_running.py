@@ -8,19 +8,28 @@ import msgspec
 
 from hope_serve.client import AsyncHopeClient
 from hope_serve.client.channel import ChannelOptions
-from hope_serve.config import Config, EngineConfig, IdentityConfig, MemoryConfig, ModelConfig, ServerConfig, TlsConfig
+from hope_serve.config import (
+    Config,
+    EngineConfig,
+    IdentityConfig,
+    MemoryConfig,
+    ModelConfig,
+    ServerConfig,
+    TlsConfig,
+    VllmConfig,
+)
 from hope_serve.identity.limits import Limits
 
 
 def server_config(checkpoint: Path, folder: Path, **changes) -> Config:
     """A configuration on free ports; keys of ``changes`` are those of [server], [engine] and [memory].
 
-    ``tls``, ``identity``, ``tenant_limits`` and ``user_limits`` are these whole tables.
+    ``tls``, ``identity``, ``vllm``, ``tenant_limits`` and ``user_limits`` are these whole tables.
     """
     server = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "log_level": "error", "drain_seconds": 10.0}
     engine = {"max_slots": 8, "max_batch_tokens": 256, "max_prompt_tokens": 2048, "max_adapt_tokens": 2048}
     memory = {"url": f"sqlite://{folder}/memory.db"}
-    tls, identity = changes.pop("tls", {}), changes.pop("identity", {})
+    tls, identity, vllm = (changes.pop(name, {}) for name in ("tls", "identity", "vllm"))
     limits = {name: Limits(**changes.pop(name, {})) for name in ("tenant_limits", "user_limits")}
     for key, value in changes.items():
         section = next(
@@ -34,6 +43,7 @@ def server_config(checkpoint: Path, folder: Path, **changes) -> Config:
         engine=msgspec.convert(engine, EngineConfig),
         model=ModelConfig(checkpoint=checkpoint, device="cpu"),
         memory=msgspec.convert(memory, MemoryConfig),
+        vllm=msgspec.convert(vllm, VllmConfig),
         **limits,
         tls=msgspec.convert(tls, TlsConfig),
         identity=msgspec.convert({"reload_seconds": 0.05} | identity, IdentityConfig),

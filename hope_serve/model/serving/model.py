@@ -17,7 +17,7 @@ from hope_serve.model.cms_state import delta_named, delta_shapes
 from hope_serve.model.hope import MAX_TOKEN_WEIGHT, HopeModel
 from hope_serve.model.serving.attention_kind import AttentionKind
 from hope_serve.model.serving.batch import Batch
-from hope_serve.model.serving.kind import Kind, ServedConfig, StatePool
+from hope_serve.model.serving.kind import Kind, ServedConfig, ServedLayer, StatePool
 from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.product import product
 from hope_serve.model.serving.slab import Part, SlabLayout
@@ -86,6 +86,11 @@ class ServedModel:
         """What ``num_slots`` sequences carry, all before their first token."""
         device, limit = str(self.device), self.max_context_tokens
         return self.kind.pool(self._parts.layers, num_slots, device=device, precision=self.precision, max_tokens=limit)
+
+    @property
+    def layers(self) -> tuple[ServedLayer, ...]:
+        """Everything that a token passes through, in order."""
+        return self._parts.layers
 
     def delta_layout(self, dtype: torch.dtype) -> SlabLayout:
         """What a slot's memory reads as: one delta an online level, all layers together."""

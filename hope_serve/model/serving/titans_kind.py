@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -21,15 +21,16 @@ from hope_serve.model.serving.state import fresh_state, state_layout
 from hope_serve.model.serving.titans import ServedTitans, TitansSlots
 
 
-class TitansPool(Slab):
-    """A slab of Titans states; ``layers`` are its tensors, layer by layer."""
+class TitansStates:
+    """The states of a pool's slots, layer by layer, in whatever memory they lie.
 
-    def __init__(
-        self, layout: SlabLayout, layers: Sequence[ServedLayer], num_slots: int, *, device: str, fresh: Tensor
-    ) -> None:
-        super().__init__(layout, num_slots, device=device, fresh=fresh)
+    Args:
+        views: every tensor of every layer as ``{layer}.{name}``, [S, *shape].
+    """
+
+    def __init__(self, layers: Sequence[ServedLayer], views: Mapping[str, Tensor]) -> None:
         self.layers: tuple[TitansSlots, ...] = tuple(
-            layer.mixer.bind({n.partition(".")[2]: t for n, t in self.views.items() if n.startswith(f"{i}.")})
+            layer.mixer.bind({n.partition(".")[2]: t for n, t in views.items() if n.startswith(f"{i}.")})
             for i, layer in enumerate(layers)
             if isinstance(layer.mixer, ServedTitans)
         )
@@ -39,6 +40,16 @@ class TitansPool(Slab):
 
     def end(self, batch: Batch, shared: None) -> None:
         """They have moved."""
+
+
+class TitansPool(Slab, TitansStates):
+    """A slab of Titans states."""
+
+    def __init__(
+        self, layout: SlabLayout, layers: Sequence[ServedLayer], num_slots: int, *, device: str, fresh: Tensor
+    ) -> None:
+        Slab.__init__(self, layout, num_slots, device=device, fresh=fresh)
+        TitansStates.__init__(self, layers, self.views)
 
 
 class TitansKind:

