@@ -7,8 +7,6 @@ everybody, and the rows that other tenants draw.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 OWN_SHARE = 1.0
@@ -196,21 +194,6 @@ class _Line:
             return 0.0
         mean = self._seconds / self._weight
         return max(mean / 10, mean + self.slope * (rows - self._rows / self._weight))
-
-
-def shared_rows(names: Sequence[str], rows: int) -> list[int]:
-    """Which of ``names``, one for each row that could be drawn, are drawn: nobody gets one more while others want it.
-
-    Returns:
-        Positions in ``names``, in order; of one name the first ones. Where there is not one for every name, those
-        that want least go first.
-    """
-    wanted, taken = Counter(names), Counter[str]()
-    ranked = []
-    for at, name in enumerate(names):
-        ranked.append((taken[name], wanted[name], at))
-        taken[name] += 1
-    return sorted(at for *_, at in sorted(ranked)[:rows])
 
 
 def _smoothed(before: float, now: float) -> float:

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 
 from hope_serve.engine.fairness import FairQueue
 from hope_serve.engine.outbid import giving_way
-from hope_serve.engine.pace import Pace, Spent, Wanted, shared_rows
+from hope_serve.engine.pace import Pace, Spent, Wanted
 from hope_serve.engine.sequence import Sequence
+from hope_serve.engine.turns import in_turn, rows_of
 from hope_serve.errors import DeadlineExceeded, Exhausted
+
+MAX_WRITERS = 4096
+"""Users whose written tokens are not charged yet, while nobody waits for a turn."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Scheduler:
         self._max_lessons, self._max_lesson_tokens = max_lessons, max_lesson_tokens
         self._pace = Pace(max_step_tokens)
         self._num_plans = 0
+        self._written: dict[tuple[str, str], int] = {}
         self._adapt_step_seconds = adapt_step_seconds
         self._align = align
         self._admitted: dict[Sequence, int] = {}
@@ -140,12 +145,18 @@ class Scheduler:
 
     def giving_way(self, num_free_slots: int) -> list[Sequence]:
         """Who has to give a slot back before the next ``start``; see ``outbid``."""
+        if not self._reads:
+            return []
+        self._charge_what_was_written()
         first = self._reads.peek()
         return giving_way(self.running, first, num_free_slots) if first else []
 
     def wrote(self, sequence: Sequence) -> None:
         """A token was drawn: whoever writes much is that much later in starting more."""
-        self._reads.charge(tenant=sequence.tenant, user=sequence.user, cost=1)
+        turn = (sequence.tenant, sequence.user)
+        self._written[turn] = self._written.get(turn, 0) + 1
+        if len(self._written) > MAX_WRITERS:
+            self._charge_what_was_written()
 
     def put_back(self, sequence: Sequence) -> None:
         """Let a running sequence wait again."""
@@ -198,10 +209,17 @@ class Scheduler:
         )
 
     def _plan_of(self, sequences: list[Sequence]) -> Plan:
-        draws = [sequence for sequence in sequences if sequence.draws]
-        prompts = [s for s in sequences if s.num_unfed and not (s.draws or s.lesson)]
-        lessons = [s for s in sequences if s.lesson and not s.lesson.finished]
-        rows = dict(Counter(sequence.tenant for sequence in draws))
+        draws: list[Sequence] = []
+        prompts: list[Sequence] = []
+        lessons: list[Sequence] = []
+        for sequence in sequences:
+            if sequence.lesson:
+                lessons += [] if sequence.lesson.finished else [sequence]
+            elif sequence.draws:
+                draws.append(sequence)
+            elif sequence.num_unfed:
+                prompts.append(sequence)
+        rows = Counter([sequence.tenant for sequence in draws])
         allowance = self._pace.allow(
             Wanted(
                 rows=rows,
@@ -211,35 +229,27 @@ class Scheduler:
             )
         )
         return Plan(
-            decode=_rows(draws, allowance.rows),
+            decode=rows_of(draws, allowance.rows),
             pieces=self._pieces(prompts, allowance.prompt_tokens),
             lessons=self._segments(lessons, others_wait=bool(draws or prompts)) if allowance.lessons else [],
             beside_seconds=allowance.beside_seconds,
         )
 
+    def _charge_what_was_written(self) -> None:
+        """Count it for those whose turn may come: while nobody waits, it can wait too."""
+        for (tenant, user), tokens in self._written.items():
+            self._reads.charge(tenant=tenant, user=user, cost=tokens)
+        self._written.clear()
+
     def _pieces(self, prompts: list[Sequence], budget: int) -> list[Piece]:
         pieces: list[Piece] = []
-        for sequence in self._in_turn(prompts) if budget > 0 else ():
+        for sequence in in_turn(prompts, self.running) if budget > 0 else ():
             if budget <= 0:
                 break
             if length := self._cut(sequence, budget):
                 pieces.append(Piece(sequence, length))
                 budget -= length
         return pieces
-
-    def _in_turn(self, prompts: list[Sequence]) -> list[Sequence]:
-        """Those first whose tenant was not fed for longest, then whose user was not, then that themselves were not.
-
-        So nobody's short prompt waits until another's long one has been read.
-        """
-        if len(prompts) < 2:
-            return prompts
-        tenants: dict[str, int] = {}
-        users: dict[tuple[str, str], int] = {}
-        for one in self.running:
-            tenants[one.tenant] = max(one.last_fed, tenants.get(one.tenant, 0))
-            users[one.tenant, one.user] = max(one.last_fed, users.get((one.tenant, one.user), 0))
-        return sorted(prompts, key=lambda one: (tenants[one.tenant], users[one.tenant, one.user], one.last_fed))
 
     def _segments(self, lessons: list[Sequence], *, others_wait: bool) -> list[Sequence]:
         """The lessons of a step: all of them, or as many segments as others can be made to wait for."""
@@ -284,12 +294,3 @@ class Scheduler:
             return min(sequence.num_unfed, budget)
         room = self._align - sequence.consumed % self._align
         return min(sequence.num_unfed, room)
-
-
-def _rows(draws: list[Sequence], count: int) -> list[Sequence]:
-    """``count`` of those that draw: tenants alike, and of each those first that have waited longest."""
-    if count >= len(draws):
-        return draws
-    waited = sorted(draws, key=lambda sequence: sequence.last_drew)
-    chosen = {waited[at] for at in shared_rows([sequence.tenant for sequence in waited], count)}
-    return [sequence for sequence in draws if sequence in chosen]

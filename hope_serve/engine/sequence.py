@@ -67,6 +67,7 @@ class Sequence:
     runs_alone: a step failed that it shared, so it shares no more of them.
     last_fed, last_drew: the plan that fed it a piece last, and that let it draw, of those the scheduler has made.
     payer: the tenant whose turn it takes where it has no owner.
+    tenant, user: whose turn it takes; user is "" for the plain model.
     arrives: what is being copied into its slot; None when all of it is there.
 
     The engine's thread alone changes a sequence after it was submitted, but for ``cancelled``.
@@ -113,6 +114,8 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.num_prompt = len(self.tokens)
+        self.tenant = self.owner.tenant if self.owner else self.payer
+        self.user = self.owner.user if self.owner else ""
 
     def restart(self) -> None:
         """Let the model read everything again, what was drawn so far included; what was drawn stays."""
@@ -128,16 +131,6 @@ class Sequence:
         """The token drawn last was given to the model, and it draws the next."""
         self.num_fed += 1
         self.num_launched += 1
-
-    @property
-    def tenant(self) -> str:
-        """Whose turn it takes."""
-        return self.owner.tenant if self.owner else self.payer
-
-    @property
-    def user(self) -> str:
-        """Whose of the tenant's; "" for the plain model."""
-        return self.owner.user if self.owner else ""
 
     @property
     def consumed(self) -> int:

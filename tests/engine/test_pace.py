@@ -9,7 +9,8 @@ import pytest
 from support.planning import learning, running, scheduler, sequence
 
 from hope_serve.api import Owner
-from hope_serve.engine.pace import LEAST_STEP_TOKENS, shared_rows
+from hope_serve.engine.pace import LEAST_STEP_TOKENS
+from hope_serve.engine.turns import shared_rows
 
 MODEST, GREEDY, THIRD = (Owner(tenant=name, user=name) for name in ("modest", "greedy", "third"))
 
@@ -69,9 +70,7 @@ def busy(*sequences):
 
 
 def long_lesson(owner):
-    one = learning(num_tokens=1 << 20)
-    one.owner = owner
-    return one
+    return learning(num_tokens=1 << 20, owner=owner)
 
 
 BRINGS = {

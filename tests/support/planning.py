@@ -22,8 +22,8 @@ def lesson(num_tokens=40, *, passes=1, learned=0):
     return Lesson(tokens=tuple(range(num_tokens)), before=None, cadence=cadence, options=AdaptOptions(passes=passes))
 
 
-def learning(**options):
-    return Sequence(purpose=Purpose.LEARN, tokens=[], listener=None, lesson=lesson(**options))
+def learning(*, owner=None, **options):
+    return Sequence(purpose=Purpose.LEARN, tokens=[], listener=None, lesson=lesson(**options), owner=owner)
 
 
 def scheduler(**options):
