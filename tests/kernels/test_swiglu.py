@@ -48,6 +48,20 @@ def test_the_gate_lets_through_as_in_fp64(rows, width, dtype, form):
     assert relative(y, F.silu(gate) * up) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize(("rows", "width", "dtype"), CASES)
+def test_the_gradient_of_the_kernels_equals_fp64_autograd(rows, width, dtype):
+    from hope_kernels.swiglu.gradient import Swiglu
+
+    torch.manual_seed(0)
+    gate_up, by = (torch.randn(rows, n, device=DEVICE).to(dtype) for n in (2 * width + 5, width))
+    gate_up = gate_up[:, 3:-2]
+    wide = gate_up.double().requires_grad_()
+    (expected,) = torch.autograd.grad(swiglu_reference(wide), wide, by.double())
+    leaf = gate_up.detach().requires_grad_()
+    (given,) = torch.autograd.grad(Swiglu.apply(leaf), leaf, by)
+    assert given.dtype is dtype and relative(given, expected) < TOLERANCE[dtype]
+
+
 def test_gradients_pass_through():
     torch.manual_seed(0)
     assert torch.autograd.gradcheck(swiglu, torch.randn(3, 8, dtype=torch.float64, requires_grad=True))

@@ -8,7 +8,7 @@ import torch
 from hope_kernels.attention_decode.launch import launch_attention_decode
 from hope_kernels.attention_prefill.launch import launch_attention_prefill
 from hope_kernels.cache_write.launch import launch_cache_write
-from hope_kernels.swiglu.launch import launch_swiglu
+from hope_kernels.swiglu.launch import launch_swiglu, launch_swiglu_backward
 from support.sm90 import chosen, variants
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
@@ -61,6 +61,7 @@ def swiglu_calls():
     for width, dtype in chosen(((1536, BF16), (8192, F32), (100, F16))):
         gate_up = torch.empty(COUNT, 2 * width, dtype=dtype)
         yield lambda a=gate_up: launch_swiglu(a)
+        yield lambda a=gate_up: launch_swiglu_backward(a, a[:, ::2])
 
 
 CALLS = {
