@@ -31,10 +31,10 @@ PARTS = (*SPANS, "other", "host")
 """``other``: what the device does beside the named; ``host``: while the device has nothing to do."""
 KERNELS = {
     "projections": ("sum_kernel", "dot_kernel", "nvjet", "gemm", "gemv", "cutlass", "splitK"),
-    "read": ("read_kernel", "mlp_read_kernel", "causal_kernel"),
+    "read": ("read_kernel", "mlp_read_kernel", "causal_kernel", "part_kernel", "join_kernel"),
     "project": ("project_kernel", "mlp_memory_kernel", "mlp_shared_kernel"),
     "deltas": ("projected_decode_kernel", "delta_decode_kernel"),
-    "commit": ("commit_kernel", "mlp_commit_kernel", "solve_kernel", "empty_kernel"),
+    "commit": ("commit_kernel", "mlp_commit_kernel", "solve_kernel", "empty_kernel", "write_kernel"),
     "norms": ("residual_norm_kernel",),
     "conv": ("decode_kernel", "conv_kernel"),
     "sampling": ("shape_kernel", "draw_kernel", "cut_kernel", "top_kernel"),

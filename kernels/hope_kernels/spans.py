@@ -13,8 +13,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 SPANS = ("projections", "read", "project", "deltas", "commit", "norms", "conv", "sampling")
-"""Parts of a decode step: products with shared weights; Titans' reading, its own projections and its writing; what
-users have learned; the rest by name."""
+"""Parts of a decode step: products with shared weights; Titans' reading, its own projections and its writing, or
+attention's over keys and values; what users have learned; the rest by name."""
 
 
 def spanned(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

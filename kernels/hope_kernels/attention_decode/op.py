@@ -6,8 +6,10 @@ from torch import Tensor
 
 from hope_kernels.attention_decode.reference import attention_decode_reference
 from hope_kernels.attention_pool import require_numbers, require_query, runs_on_kernels
+from hope_kernels.spans import spanned
 
 
+@spanned("read")
 def attention_decode(
     query: Tensor, keys: Tensor, values: Tensor, slots: Tensor, lengths: Tensor, scale: float
 ) -> Tensor:

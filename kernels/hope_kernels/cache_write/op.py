@@ -8,8 +8,10 @@ from torch import Tensor
 from hope_kernels.arguments import require, require_float, require_shape
 from hope_kernels.attention_pool import require_numbers, require_pools
 from hope_kernels.cache_write.reference import cache_write_reference
+from hope_kernels.spans import spanned
 
 
+@spanned("commit")
 def cache_write(
     qkv: Tensor,
     positions: Tensor,
