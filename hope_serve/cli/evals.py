@@ -31,18 +31,24 @@ evals.command("people")(people)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """How a suite runs, and where its report goes. The fields are options of every suite."""
+class Kept:
+    """How large a suite is, and where its report goes. The fields are options of every suite."""
 
     scale: Annotated[float, typer.Option(help="Of the numbers of people, questions and tokens.", min=0.001)] = 1.0
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 7
     out: Annotated[Path | None, typer.Option(help="Folder for the report as JSON, Markdown and plots.")] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Kept):
+    """What is asked, and how. The fields are options of every suite that asks a server."""
+
     checkpoint: Annotated[str, typer.Option(help="Start a server of its own on this model, instead of --target.")] = ""
     source_target: Annotated[str, typer.Option(help="A server of the source model, to be asked beside it.")] = ""
     source_checkpoint: Annotated[str, typer.Option(help="Start a server of its own on the source model.")] = ""
     concurrency: Annotated[int, typer.Option(help="Calls under way at a time.", min=1, max=1024)] = 16
     timeout: Annotated[float, typer.Option(help="Seconds to wait for one answer.", min=0.001, max=86_400.0)] = 600.0
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False
 
 
 @evals.command()
@@ -124,21 +130,43 @@ def continual(
     _run(Continual(scale=run.scale, seed=run.seed, file=file, digits=digits), server, run)
 
 
+@evals.command()
+@takes("kept", Kept)
+def mad(kept: Kept) -> None:
+    """Recall, copying and compression by training two layers; HOPE beside a Transformer and a gated delta net."""
+    from hope_serve.evals.mad import Mad
+    from hope_serve.evals.progress import Bars
+
+    _say_whether_drawn(kept)
+    with Bars() as bars:
+        report = Mad(scale=kept.scale, seed=kept.seed).run(bars)
+    _keep(report, kept)
+
+
 def _run(suite: Suite, server: Server, run: Run) -> None:
     """Measure, print, and keep the report where it was asked for."""
-    from hope_serve.evals.plots import NO_PLOTS, can_draw
-    from hope_serve.evals.show import print_report, save_report
-
-    console = Console(stderr=True)
-    if run.out is not None and not can_draw():
-        console.print(NO_PLOTS, markup=False, soft_wrap=True)
+    _say_whether_drawn(run)
     with _served(run.checkpoint, server) as own, _served(run.source_checkpoint, _other(server, run)) as source:
         assert own is not None
         report = asyncio.run(_measure(suite, own, source, run))
-    if run.out is not None:
-        for path in save_report(report, run.out):
-            console.print(f"written: {path}", markup=False, soft_wrap=True)
-    if run.as_json:
+    _keep(report, run)
+
+
+def _say_whether_drawn(kept: Kept) -> None:
+    """Before an hour is spent."""
+    from hope_serve.evals.plots import NO_PLOTS, can_draw
+
+    if kept.out is not None and not can_draw():
+        Console(stderr=True).print(NO_PLOTS, markup=False, soft_wrap=True)
+
+
+def _keep(report: Report, kept: Kept) -> None:
+    from hope_serve.evals.show import print_report, save_report
+
+    if kept.out is not None:
+        for path in save_report(report, kept.out):
+            Console(stderr=True).print(f"written: {path}", markup=False, soft_wrap=True)
+    if kept.as_json:
         typer.echo(json.dumps(report.as_json(), default=str))
     else:
         print_report(report)

@@ -57,11 +57,16 @@ class Transformer(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Ids [B, T] to next-token logits [B, T, V]."""
+        return F.linear(self.hidden(rows), self.embedding)
+
+    def hidden(self, rows: Tensor) -> Tensor:
+        """Ids [B, T] to vectors [B, T, d]."""
         h = F.embedding(rows, self.embedding)
         angles = _angles(rows.shape[1], self._head_size, rows.device)
         for block in self.blocks:
             h = block(h, angles)
-        return F.linear(self.norm(h), self.embedding)
+        normed: Tensor = self.norm(h)
+        return normed
 
 
 class _Block(nn.Module):

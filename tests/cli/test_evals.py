@@ -155,3 +155,15 @@ def test_language_reads_texts_and_last_words(hope, target, tmp_path):
     last = cells(found["last: the last word"])
     assert all(0 <= share <= 1 for share in last["said greedily"].values())
     assert all(nats > 0 for nats in last["nats of the word"].values())
+
+
+@pytest.mark.timeout(600)
+def test_mad_trains_every_kind_on_every_task(hope, tmp_path):
+    found = tables(hope("eval", "mad", "--scale", "0.001", "--json", "--out", tmp_path))
+    right, trained = (cells(table) for table in found.values())
+    assert list(right) == ["recall", "copying", "compression"]
+    for shares in right.values():
+        assert list(shares) == ["HOPE", "Transformer", "gated delta net"]
+        assert all(0 <= share <= 1 for share in shares.values())
+    assert all(steps >= 1 for steps in trained["recall: steps"].values())
+    assert (tmp_path / "mad-two-layers-recall-while-it-learns.png").exists()
