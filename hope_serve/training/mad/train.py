@@ -23,14 +23,19 @@ TEST_ROWS = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """seconds: of training a model; rows: sequences a step."""
+    """seconds: of training a model, at most ``steps`` of them; rows: sequences a step."""
 
     seconds: float = 120.0
     rows: int = 64
+    steps: int = 2**31
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
             raise ValueError(f"seconds is {self.seconds}; it must be positive")
+
+    def spent(self, seconds: float, steps: int) -> float:
+        """The share of it that is gone."""
+        return max(seconds / self.seconds, steps / self.steps)
 
 
 class Outcome(NamedTuple):
@@ -50,15 +55,15 @@ def train(kind: str, task: Task, budget: Budget, *, seed: int = 0) -> Outcome:
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     draw = torch.Generator().manual_seed(seed)
     tests = _on(task.batch(TEST_ROWS, torch.Generator().manual_seed(seed + 2**20)), device)
-    spent, steps = 0.0, 0
+    seconds, steps = 0.0, 0
     curve: list[tuple[float, float]] = []
-    while spent < budget.seconds:
+    while (gone := budget.spent(seconds, steps)) < 1:
         began = time.monotonic()
-        _set_rate(optimizer, steps, spent / budget.seconds)
+        _set_rate(optimizer, steps, gone)
         _step(model, optimizer, _on(task.batch(budget.rows, draw), device))
-        spent, steps = spent + time.monotonic() - began, steps + 1
-        if spent >= budget.seconds * (len(curve) + 1) / LOOKS:
-            curve.append((spent, accuracy(model, tests)))
+        seconds, steps = seconds + time.monotonic() - began, steps + 1
+        if budget.spent(seconds, steps) >= (len(curve) + 1) / LOOKS:
+            curve.append((seconds, accuracy(model, tests)))
     return Outcome(accuracy(model, tests), steps, num_parameters(model), tuple(curve))
 
 
