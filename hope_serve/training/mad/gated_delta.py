@@ -28,7 +28,8 @@ def gated_delta(q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, b: Tensor) -> Te
     identity = torch.eye(q.shape[-2], dtype=q.dtype, device=q.device)
     mixed = identity + (b[..., None] * ratio * (k @ k.mT)).tril(-1)
     written = torch.linalg.solve_triangular(mixed, b[..., None] * v, upper=False, unitriangular=True)
-    return (ratio * (q @ k.mT)).tril() @ written
+    out: Tensor = (ratio * (q @ k.mT)).tril() @ written
+    return out
 
 
 class GatedDeltaNet(nn.Module):
@@ -67,7 +68,7 @@ class _Block(nn.Module):
         """h: [B, T, d]."""
         x = self.norm(h)
         joint = F.silu(self.conv(self.joint(x).mT)[..., : x.shape[1]]).mT
-        q, k, v = joint.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = joint.reshape(*x.shape[:2], 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         keep, write = self.gates(x).unflatten(-1, (2, self.num_heads)).permute(2, 0, 3, 1)
         mixed = gated_delta(F.normalize(q, dim=-1), F.normalize(k, dim=-1), v, F.logsigmoid(keep), write.sigmoid())
         mixed = self.head_norm(mixed).transpose(1, 2).flatten(2)

@@ -78,7 +78,7 @@ def _step(model: Answerer, optimizer: torch.optim.Optimizer, batch: Batch) -> Te
     logits = model(batch.inputs)
     loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return loss.detach()
