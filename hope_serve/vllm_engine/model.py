@@ -15,8 +15,8 @@ from hope_serve.model.cms_state import delta_shapes
 from hope_serve.model.serving.model import Loaded, context_limit, kind_of
 from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.slab import Part, SlabLayout
+from hope_serve.model.serving.slot_parts import OUTER, titans_parts
 from hope_serve.model.serving.titans_kind import TitansKind
-from hope_serve.vllm_plugin.parts import OUTER, titans_parts
 
 MAX_DRAWN = 16_384
 """Tokens of one reply, of a model whose state does not grow: vLLM keeps a row of ids as long as a text may become."""

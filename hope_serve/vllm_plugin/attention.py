@@ -19,7 +19,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, 
 from vllm.model_executor.models.interfaces import HasInnerState, IsHybrid
 
 from hope_serve.model.serving.slab import Part
-from hope_serve.vllm_plugin.parts import attention_parts
+from hope_serve.model.serving.slot_parts import attention_parts
 from hope_serve.vllm_plugin.slots import SlotLayer
 
 

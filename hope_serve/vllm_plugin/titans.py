@@ -19,8 +19,8 @@ from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.model import ServedModel
 from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.slab import Part
+from hope_serve.model.serving.slot_parts import titans_parts
 from hope_serve.model.serving.titans_kind import TitansStates
-from hope_serve.vllm_plugin.parts import titans_parts
 from hope_serve.vllm_plugin.slots import SlotLayer
 
 

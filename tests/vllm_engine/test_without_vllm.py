@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.server_running import server_config
 from support.tiny_model import write_tiny_checkpoint
 
+import hope_serve.vllm_plugin
 from hope_serve.config import ConfigError
 from hope_serve.engine_config import ENVIRONMENT, vllm_environment
 from hope_serve.server.serve import running
@@ -80,3 +82,9 @@ async def test_a_server_that_cannot_have_vllm_says_so_at_its_start(tmp_path, set
     with pytest.raises(ConfigError, match=named):
         async with running(config):
             pass
+
+
+def test_what_runs_inside_vllm_stays_small_enough_to_follow_its_versions():
+    rooms = (Path(hope_serve.vllm_plugin.__file__).parent).glob("*.py")
+    lines = [line for room in rooms for line in room.read_text().splitlines() if line.strip()]
+    assert 300 < len(lines) < 600

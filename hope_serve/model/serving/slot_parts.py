@@ -1,4 +1,4 @@
-"""What a layer's slot holds, by name and in order; known without vLLM."""
+"""What a layer's slot holds where an engine of others keeps it, by name and in order."""
 
 from __future__ import annotations
 
