@@ -17,6 +17,7 @@ from triton.errors import TritonError
 import benchmarks.kernels as package
 from benchmarks.kernels import (
     attention,
+    attention_sweep,
     chunk,
     cms,
     cms_checks,
@@ -57,6 +58,7 @@ SWEEPS: dict[str, tuple[Section, ...]] = {
     "5": (cms_sweep.sweep_decode, cms_sweep.sweep_ragged),
     "6": (cms_sweep.sweep_update,),
     "10": (few_rows_sweep.sweep_sums, few_rows_sweep.sweep_dots),
+    "11": (attention_sweep.sweep_decode, attention_sweep.sweep_prefill),
 }
 
 

@@ -63,7 +63,9 @@ class Waves:
         if len(parts) == 1:
             return whole(begin(batch))
         while self._on_card and len(self._streams) < len(parts):
-            self._streams.append(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+            # An early part goes first wherever two are ready: alike, they would wait and multiply at the same time.
+            priority = min(0, len(self._streams) - MOST_PARTS + 1)
+            self._streams.append(torch.cuda.Stream(priority=priority))  # type: ignore[no-untyped-call]
         streams = self._streams[: len(parts)] if self._on_card else [None] * len(parts)
         lanes = [Lane(begin(p.batch), p.follows, stream) for p, stream in zip(parts, streams, strict=True)]
         return in_waves(lanes, num_layers)
