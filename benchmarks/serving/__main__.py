@@ -2,6 +2,7 @@
 
     python -m benchmarks.serving [--quick]                              the bundled checkpoint on this host
     python -m benchmarks.serving --device cuda [--sizes 1.3b,340m]      the engine's parts on a card, and their floors
+    python -m benchmarks.serving --device cuda --reading                of these, prompts and lessons alone
 
 Prints tables and writes a dated file to benchmarks/results.
 """
@@ -20,14 +21,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer tokens and requests, nothing written")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--sizes", default="1.3b,340m", help="of the models on a card: %(default)s")
+    parser.add_argument("--reading", action="store_true", help="on a card: prompts and lessons alone")
     options = parser.parse_args()
     if options.device == "cpu":
         from benchmarks.serving.host import measure
 
         write_report("serving", asyncio.run(measure(quick=options.quick)), save=not options.quick)
         return
-    from benchmarks.serving.card import measure_card
+    from benchmarks.serving.card import measure_card, measure_reading
 
+    if options.reading:
+        figures, profiles = measure_reading(options.sizes.split(","))
+        write_report("reading-card", figures, save=not options.quick, notes=profiles)
+        return
     figures, profiles = measure_card(options.sizes.split(","), quick=options.quick)
     write_report("serving-card", figures, save=not options.quick, notes=profiles)
 

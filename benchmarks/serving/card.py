@@ -26,3 +26,18 @@ def measure_card(sizes: list[str], *, quick: bool) -> tuple[list[Figure], str]:
     figures += churn(sizes[-1], num_users=50 if quick else 1000)
     figures += peer(sizes[0], histories=(128,) if quick else (128, 2048, 8192))
     return figures, "\n\n".join(profiles)
+
+
+def measure_reading(sizes: list[str]) -> tuple[list[Figure], str]:
+    """Prompts and lessons of every size, and which kernels they spend their time in."""
+    figures: list[Figure] = []
+    profiles: list[str] = []
+    for name in sizes:
+        model = served(name, "cuda")
+        for part in steps.reading(model, name):
+            figures += part()
+            torch.cuda.empty_cache()
+        profiles += steps.profiles(model, name, counts=())
+        del model
+        torch.cuda.empty_cache()
+    return figures, "\n\n".join(profiles)

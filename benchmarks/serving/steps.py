@@ -216,6 +216,16 @@ def by_kernel(title: str, call: Callable[[], object]) -> str:
     return "\n".join(lines)
 
 
+def reading(model: ServedModel, name: str) -> list[Callable[[], list[Figure]]]:
+    """Prompts and lessons."""
+    return [
+        lambda: prefill(model, name, 8, 2048),
+        lambda: prefill(model, name, 1, 8192),
+        lambda: lessons(model, name, 1, 4096),
+        lambda: lessons(model, name, 16, 4096),
+    ]
+
+
 def measure(name: str = "1.3b", counts: tuple[int, ...] = (1, 16, 64, 256, 512)) -> list[Figure]:
     """Everything, for one size."""
     read = bandwidth()
@@ -223,10 +233,7 @@ def measure(name: str = "1.3b", counts: tuple[int, ...] = (1, 16, 64, 256, 512))
     model = served(name, "cuda")
     parts: list[Callable[[], list[Figure]]] = [
         *(lambda n=n: decode(model, name, n, read) for n in counts),
-        lambda: prefill(model, name, 8, 2048),
-        lambda: prefill(model, name, 1, 8192),
-        lambda: lessons(model, name, 1, 4096),
-        lambda: lessons(model, name, 16, 4096),
+        *reading(model, name),
         lambda: slot_loading(model, name),
     ]
     for part in parts:
