@@ -86,7 +86,7 @@ def test_a_stream_keeps_more_than_half_of_its_rate_whatever_another_tenant_bring
     machine, (one,) = Machine(row=row), drawing(MODEST)
     planner = busy(one, *(theirs for kind in kinds for theirs in BRINGS[kind](GREEDY)))
     share = machine.rate(planner, one) / machine.alone()
-    assert share >= (0.57 if row < 0.01 else 0.5)
+    assert share >= (0.61 if row < 0.01 else 0.55)
 
 
 def test_attackers_of_several_tenants_do_not_add_up():
@@ -94,7 +94,7 @@ def test_attackers_of_several_tenants_do_not_add_up():
     planner = busy(
         one, *BRINGS["rows"](GREEDY), *BRINGS["prompts"](THIRD), *BRINGS["lessons"](Owner(tenant="d", user="d"))
     )
-    assert machine.rate(planner, one) / machine.alone() >= 0.57
+    assert machine.rate(planner, one) / machine.alone() >= 0.6
 
 
 @pytest.mark.parametrize("kinds", [("prompts",), ("lessons",), ("prompts", "lessons")])

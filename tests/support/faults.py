@@ -21,12 +21,12 @@ def cursed(fault):
     """Served models whose every layer meets ``fault`` where it reads CURSED: an exception to raise, or a value."""
     whole = ServedTitans.run
 
-    def meet(self, x, batch, state):
+    def meet(self, x, batch, *rest):
         found = batch.tokens == CURSED
         if not found.any():
-            return whole(self, x, batch, state)
+            return whole(self, x, batch, *rest)
         if isinstance(fault, float):
-            return whole(self, torch.where(found[:, None], fault, x), batch, state)
+            return whole(self, torch.where(found[:, None], fault, x), batch, *rest)
         raise fault
 
     ServedTitans.run = meet
