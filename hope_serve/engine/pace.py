@@ -12,8 +12,8 @@ from dataclasses import dataclass
 OWN_SHARE = 1.0
 """Prompts and lessons beside the drawing of the same tenant, in units of the time that drawing takes."""
 OTHERS_SHARE = 0.5
-"""What other tenants bring, rows that they draw included. What is left of as much again is for what no step shows: other
-threads that want the processor, and the interpreter; beside a megabyte to tokenise they take a fifth on two cores."""
+"""What other tenants bring, rows that they draw included. The rest of as much again is for what no step shows, other
+threads that want the processor and the interpreter: beside a megabyte to tokenise a fifth, on two cores."""
 LEAST_SHARE = 0.1
 """Prompts and lessons get at least this much, however many rows are drawn."""
 LEAST_STEP_TOKENS = 16
