@@ -77,8 +77,9 @@ class Slab:
         self.rows[slot].copy_(row, non_blocking=True)
 
     def save(self, slot: int) -> Tensor:
-        """A slot's row on the host; waits for the device."""
-        return self.rows[slot].cpu() if self.rows.is_cuda else self.rows[slot].clone()
+        """A slot's row on the host; waits for the device, whose copies into pinned memory go several times as fast."""
+        kept = torch.empty(self.layout.num_bytes, dtype=torch.uint8, pin_memory=self.rows.is_cuda)
+        return kept.copy_(self.rows[slot])
 
     def copy(self, source: int, target: int) -> None:
         """Make one slot the twin of another."""
