@@ -171,10 +171,12 @@ class Teaching:
             before = self._before(lesson)
             one = self._cms.map(lambda t: t[slot : slot + 1])
             lesson.clipped |= bound_move(self._model.rules, one, before, lesson.cadence, limit)
-        for name, tensor in self._learned.views.items():
+        views = self._learned.views
+        for tensor in views.values():
             tensor[slot] = tensor[slot].to(self._kept).float()
-            if not torch.isfinite(tensor[slot]).all():
-                return [(lesson, _too_large(name, self._model.config.memory_dtype))]
+        finite = torch.stack([torch.isfinite(tensor[slot]).all() for tensor in views.values()]).tolist()
+        if too_large := [name for name, good in zip(views, finite, strict=True) if not good]:
+            return [(lesson, _too_large(too_large[0], self._model.config.memory_dtype))]
         one = self._cms.map(lambda t: t[slot : slot + 1])
         for i, pair in enumerate(read_deltas(self._model.rules, one, lesson.cadence)):
             for side, tensor in zip(Delta._fields, pair, strict=True):
