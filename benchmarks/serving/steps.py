@@ -74,11 +74,11 @@ def prefill(model: ServedModel, name: str, count: int, length: int) -> list[Figu
     batch, pools = prompts(model, count, length)
     chosen, goals = model.waves.part_rows, {(8, 2048): ">= 200,000", (1, 8192): ">= 120,000"}
     figures = []
-    for part_rows in (chosen, 0, 1024, 4096):
+    for part_rows in (chosen, 0, 1024, 4096, 8192):
         model.waves.part_rows = part_rows
         with torch.no_grad():
             ms = device_ms(lambda: model.run(batch, pools.state, pools.deltas), 5)
-        how = "" if part_rows == chosen else f", parts of {part_rows}" if part_rows else ", in one part"
+        how = "" if part_rows == chosen else f", parts of {part_rows} or more" if part_rows else ", in one part"
         goal = goals.get((count, length), "") if name == "1.3b" and not how else ""
         figures.append(Figure(f"{name}, prefill {count} x {length}{how}", count * length / ms * 1e3, "tokens/s", goal))
     model.waves.part_rows = chosen
