@@ -31,6 +31,7 @@ class VllmDriven:
     def __init__(self, name: str, folder: Path, *, own: bool, users: int, eager: bool = False) -> None:
         vllm_environment()
         from vllm import EngineArgs
+        from vllm.v1.attention.backends.registry import AttentionBackendEnum
         from vllm.v1.engine.llm_engine import LLMEngine
         from vllm.v1.executor import Executor
 
@@ -60,7 +61,7 @@ class VllmDriven:
             generation_config="vllm",
             distributed_executor_backend="uni",
             gpu_memory_utilization=MEMORY_SHARE,
-            **({"attention_backend": "TRITON_ATTN"} if CARD else {"kv_cache_memory_bytes": 2**28}),
+            **({"attention_backend": AttentionBackendEnum.TRITON_ATTN} if CARD else {"kv_cache_memory_bytes": 2**28}),
             disable_log_stats=True,
             compilation_config={
                 "mode": 0,

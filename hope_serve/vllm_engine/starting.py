@@ -73,5 +73,14 @@ def _arguments(model: VllmModel, config: EngineConfig, vllm: VllmConfig, device:
     if vllm.cache_bytes:
         arguments["kv_cache_memory_bytes"] = vllm.cache_bytes
     if vllm.attention_backend:
-        arguments["attention_backend"] = vllm.attention_backend
+        arguments["attention_backend"] = _attention_backend(vllm.attention_backend)
     return arguments
+
+
+def _attention_backend(name: str) -> Any:
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+    known = AttentionBackendEnum.__members__
+    if name not in known:
+        raise ConfigError(f"vllm.attention_backend is {name!r}; this vLLM knows {', '.join(known)}")
+    return known[name]
