@@ -39,12 +39,12 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(folder: Path, store: Path, *, part: Path | None = None, **options):
+async def pair(folder: Path, store: Path, *, part: Path | None = None, cache_bytes: int = 2**27, **options):
     """``options`` are those of the engines."""
     loaded, config, metrics = load_model(folder, part), EngineConfig(**(OPTIONS | options)), Metrics()
     native = NativeEngine(loaded, config, Metrics())
     told = vllm_model(loaded, folder, config, device="cpu", part=part)
-    engine = VllmEngine(told, native.info, config, VllmConfig(cache_bytes=2**27), metrics)
+    engine = VllmEngine(told, native.info, config, VllmConfig(cache_bytes=cache_bytes), metrics)
     opened = make_store(f"sqlite://{store}")
     await opened.open()
     codec = native_codec(loaded, config, device="cpu")
