@@ -21,6 +21,7 @@ from hope_serve.server.admission import Admission
 from hope_serve.server.door import Door
 from hope_serve.server.logs import logging_call, note_request
 from hope_serve.server.measure import measure_call, measure_rejection
+from hope_serve.server.owners import current_caller
 from hope_serve.server.tenants import TenantCall
 from hope_serve.server.tracing import Tracing
 from hope_serve.server.workers import Workers
@@ -121,7 +122,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             await self._door.enter(call.method, call.context)
             call.tenant.begin()
-            with self._admission.enter(num_bytes):
+            with self._admission.enter(num_bytes, current_caller().tenant):
                 await work()
         except HopeError as error:
             measure_rejection(self._metrics, error)

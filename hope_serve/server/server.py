@@ -62,7 +62,9 @@ class HopeServer:
         self._guard = guard
         self._service = service
         self._pulse: asyncio.Task[None] | None = None
-        self._admission = Admission(config.max_concurrent_calls, MAX_MESSAGES_UNDER_WAY * config.max_message_bytes)
+        self._admission = Admission(
+            config.max_concurrent_calls, MAX_MESSAGES_UNDER_WAY * config.max_message_bytes, shared=not guard.open
+        )
         self._learner = Learner(service, guard.allowances, limit=config.max_background_learning)
         self._workers = Workers()
         self._health = Health(service, self._admission, SERVICES, liveness_seconds=config.liveness_seconds)

@@ -9,7 +9,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from hope_serve.engine.fairness import FairQueue
+from hope_serve.server.owners import VISIT
 
 T = TypeVar("T")
 
@@ -24,11 +29,13 @@ LONG_NICENESS = 10
 
 
 class Workers:
-    """A few threads in front of which work waits in line; admission bounds what can wait."""
+    """A few threads in front of which work waits; tenants take turns at them. Admission bounds what can wait."""
 
     def __init__(self) -> None:
-        self._middling = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="hope-worker")
-        self._long = ThreadPoolExecutor(1, thread_name_prefix="hope-worker-long", initializer=_give_way)
+        self._middling = _Line(ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="hope-worker"), NUM_THREADS)
+        self._long = _Line(
+            ThreadPoolExecutor(1, thread_name_prefix="hope-worker-long", initializer=_give_way), num_threads=1
+        )
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
         """What ``work`` returns; ``size`` is what it grows with, in bytes, characters or ids.
@@ -38,13 +45,68 @@ class Workers:
         """
         if size <= INLINE_SIZE:
             return work()
-        threads = self._middling if size <= LONG_SIZE else self._long
-        return await asyncio.get_running_loop().run_in_executor(threads, copy_context().run, work)
+        line = self._middling if size <= LONG_SIZE else self._long
+        return cast(T, await line.run(size, work))
 
     def close(self) -> None:
         """Begin nothing new; what is under way ends by itself."""
-        for threads in (self._middling, self._long):
-            threads.shutdown(wait=False, cancel_futures=True)
+        for line in (self._middling, self._long):
+            line.close()
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """Work that waits, and whoever waits for it."""
+
+    work: Callable[[], Any]
+    done: asyncio.Future[Any]
+
+
+class _Line:
+    """Work for some threads, in a line where tenants take turns. Lives on the event loop."""
+
+    def __init__(self, threads: ThreadPoolExecutor, num_threads: int) -> None:
+        self._threads, self._num_free = threads, num_threads
+        self._closed = False
+        self._waiting: FairQueue[_Job] = FairQueue()
+
+    async def run(self, size: int, work: Callable[[], T]) -> T:
+        """Wait for a turn, and then for the work. Who leaves early gives up a turn that has not come."""
+        context = copy_context()
+        job = _Job(work=lambda: context.run(work), done=asyncio.get_running_loop().create_future())
+        visit = VISIT.get(None)
+        self._waiting.push(job, tenant=visit.caller.tenant if visit else "", user="", cost=size)
+        self._begin()
+        try:
+            return cast(T, await job.done)
+        finally:
+            self._waiting.remove(job)
+
+    def close(self) -> None:
+        """Nobody's turn comes any more."""
+        self._closed = True
+        while self._waiting:
+            self._waiting.pop().done.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self) -> None:
+        while self._num_free and self._waiting and not self._closed:
+            job = self._waiting.pop()
+            self._num_free -= 1
+            ended = asyncio.get_running_loop().run_in_executor(self._threads, job.work)
+            ended.add_done_callback(partial(self._ended, job))
+
+    def _ended(self, job: _Job, ended: asyncio.Future[Any]) -> None:
+        self._num_free += 1
+        error = None if ended.cancelled() else ended.exception()
+        if not job.done.done():
+            if ended.cancelled():
+                job.done.cancel()
+            elif error:
+                job.done.set_exception(error)
+            else:
+                job.done.set_result(ended.result())
+        self._begin()
 
 
 def _give_way() -> None:
