@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import pytest
@@ -292,10 +292,9 @@ async def test_health_answers_whatever_is_shown_and_reflection_nobody(guarded, k
                     f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
                     request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
                 )(metadata=caller._credential.metadata())
-                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                with suppress(grpc.aio.AioRpcError):  # the refusal may be there before the question
                     await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-                    await call.read()
-                assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+                assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_reflection_is_on_where_it_is_asked_for(open_server, tmp_path, key):
