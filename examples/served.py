@@ -27,5 +27,6 @@ def served(target: str = "", checkpoint: str = "") -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="hope-example-") as home:
         log, memory = Path(home) / "log", f"sqlite://{home}/memory.db"
-        with ServerProcess(checkpoint=checkpoint, memory=memory, log=log) as server:
+        chosen = {"checkpoint": checkpoint} if checkpoint else {}
+        with ServerProcess(memory=memory, log=log, **chosen) as server:
             yield server.target

@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from hope_serve.cli.bench import numbers
 from hope_serve.cli.connected import Server, calls_server, takes
-from hope_serve.cli.server_process import ServerProcess
+from hope_serve.cli.evaluating import Kept, Run, keep, measure, say_whether_drawn
 from hope_serve.cli.training import people
-from hope_serve.errors import InvalidRequest, Unavailable
+from hope_serve.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from hope_serve.evals.progress import Bars
-    from hope_serve.evals.report import Report
-    from hope_serve.evals.subject import Subject
     from hope_serve.evals.suite import Suite
 
 evals = typer.Typer(no_args_is_help=True, help="Measure what a model and its memories are worth.")
 evals.command("people")(people)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """How large a suite is, and where its report goes. The fields are options of every suite."""
-
-    scale: Annotated[float, typer.Option(help="Of the numbers of people, questions and tokens.", min=0.001)] = 1.0
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 7
-    out: Annotated[Path | None, typer.Option(help="Folder for the report as JSON, Markdown and plots.")] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run(Kept):
-    """What is asked, and how. The fields are options of every suite that asks a server."""
-
-    checkpoint: Annotated[str, typer.Option(help="Start a server of its own on this model, instead of --target.")] = ""
-    source_target: Annotated[str, typer.Option(help="A server of the source model, to be asked beside it.")] = ""
-    source_checkpoint: Annotated[str, typer.Option(help="Start a server of its own on the source model.")] = ""
-    concurrency: Annotated[int, typer.Option(help="Calls under way at a time.", min=1, max=1024)] = 16
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for one answer.", min=0.001, max=86_400.0)] = 600.0
 
 
 @evals.command()
@@ -137,84 +108,19 @@ def mad(kept: Kept) -> None:
     from hope_serve.evals.mad import Mad
     from hope_serve.evals.progress import Bars
 
-    _say_whether_drawn(kept)
+    say_whether_drawn(kept)
     with Bars() as bars:
         report = Mad(scale=kept.scale, seed=kept.seed).run(bars)
-    _keep(report, kept)
+    keep(report, kept)
 
 
 def _run(suite: Suite, server: Server, run: Run) -> None:
     """Measure, print, and keep the report where it was asked for."""
-    _say_whether_drawn(run)
-    with _served(run.checkpoint, server) as own, _served(run.source_checkpoint, _other(server, run)) as source:
-        assert own is not None
-        report = asyncio.run(_measure(suite, own, source, run))
-    _keep(report, run)
+    say_whether_drawn(run)
+    asyncio.run(_measure(suite, server, run))
 
 
-def _say_whether_drawn(kept: Kept) -> None:
-    """Before an hour is spent."""
-    from hope_serve.evals.plots import NO_PLOTS, can_draw
-
-    if kept.out is not None and not can_draw():
-        Console(stderr=True).print(NO_PLOTS, markup=False, soft_wrap=True)
-
-
-def _keep(report: Report, kept: Kept) -> None:
-    from hope_serve.evals.show import print_report, save_report
-
-    if kept.out is not None:
-        for path in save_report(report, kept.out):
-            Console(stderr=True).print(f"written: {path}", markup=False, soft_wrap=True)
-    if kept.as_json:
-        typer.echo(json.dumps(report.as_json(), default=str))
-    else:
-        print_report(report)
-
-
-async def _measure(suite: Suite, own: Server, source: Server | None, run: Run) -> Report:
-    from hope_serve.evals.progress import Bars
-
-    async with AsyncExitStack() as stack:
-        bars = stack.enter_context(Bars())
-        subject = await stack.enter_async_context(_subject(own, run, bars))
-        other = await stack.enter_async_context(_subject(source, run, bars)) if source else None
-        return await suite.run(subject, other)
-
-
-@asynccontextmanager
-async def _subject(server: Server, run: Run, bars: Bars) -> AsyncIterator[Subject]:
-    """A server to ask, which in the end knows nobody of the evaluation any more."""
-    from hope_serve.client import AsyncHopeClient
-    from hope_serve.evals.subject import Subject
-
-    async with AsyncHopeClient(server.target, server.options(run.timeout)) as client:
-        subject = Subject(client, await client.get_model(), bars, concurrency=run.concurrency)
-        try:
-            yield subject
-        finally:
-            await subject.forget()
-
-
-@contextmanager
-def _served(checkpoint: str, otherwise: Server | None) -> Iterator[Server | None]:
-    """A server of its own on ``checkpoint``, with a store that ends with it; else the one that runs already."""
-    if not checkpoint:
-        yield otherwise
-        return
-    with tempfile.TemporaryDirectory(prefix="hope-eval-") as home, _started(checkpoint, Path(home)) as process:
-        yield Server(target=process.target)
-
-
-def _started(checkpoint: str, home: Path) -> ServerProcess:
-    """Its log stays out of the way of the progress bars, unless it does not start."""
-    log = home / "log"
-    try:
-        return ServerProcess(log=log, checkpoint=checkpoint, memory=f"sqlite://{home}/memory.db")
-    except Unavailable:
-        typer.echo(log.read_text(encoding="utf-8", errors="replace"), err=True)
-        raise
-
-
-def _other(server: Server, run: Run) -> Server | None:
-    return replace(server, target=run.source_target) if run.source_target else None
+async def _measure(suite: Suite, server: Server, run: Run) -> None:
+    async with aclosing(measure([suite], server, run)) as reports:
+        async for report in reports:
+            keep(report, run)

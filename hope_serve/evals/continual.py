@@ -15,7 +15,7 @@ from hope_serve.errors import InvalidRequest
 from hope_serve.evals.report import Cell, Chart, Line, Report, Table
 from hope_serve.evals.retrieval import Neighbours
 from hope_serve.evals.streams import Amounts, Example, Stream, Task, intents, permuted_digits, split_digits
-from hope_serve.evals.subject import Subject
+from hope_serve.evals.subject import Subject, is_too_long
 from hope_serve.evals.suite import on_what
 
 CLASSES, TAUGHT, TESTED = 150, 10, 20
@@ -158,7 +158,7 @@ class Course:
         try:
             scored = await self._subject.client.score(prompt, self._labels, user_id=user)
         except InvalidRequest as error:
-            if not error.reason.endswith("TOO_LONG"):
+            if not is_too_long(error):
                 raise
             return None
         means = [score.logprob / len(score.token_logprobs) for score in scored]

@@ -21,6 +21,11 @@ MARGIN_TOKENS = 2
 """Tokens that open and close a text."""
 
 
+def is_too_long(error: InvalidRequest) -> bool:
+    """Whether a prompt was refused for its length alone."""
+    return error.reason.endswith("TOO_LONG") or error.reason == "CONTEXT_FULL"
+
+
 class Reply(NamedTuple):
     """An answer. text None: the prompt was longer than the model takes."""
 
@@ -64,7 +69,7 @@ class Subject:
         try:
             reply = await self.client.generate([Message(role="user", text=prompt)], user_id=user, sampling=sampling)
         except InvalidRequest as error:
-            if not error.reason.endswith("TOO_LONG"):
+            if not is_too_long(error):
                 raise
             return Reply(None, 0)
         return Reply(reply.choices[0].text, reply.choices[0].ended.usage.prompt_tokens)

@@ -63,6 +63,16 @@ def test_tastes_are_of_kinds_and_the_table_that_counts_them_is_right(target):
     assert recommender.pairs_in_order(taste, lambda film: 0.0) == 0.5
 
 
+def test_an_example_starts_a_server_of_its_own_where_none_is_named():
+    from served import options, served
+
+    given = options("about").parse_args([])
+    with served(given.target, given.checkpoint) as address, HopeClient(address) as client:
+        assert client.get_model().name == "hope-demo"
+    with served(address) as same:
+        assert same == address
+
+
 @pytest.mark.timeout(300)
 async def test_memory_and_retrieval_stand_in_one_table(target):
     import memory_beside_retrieval
