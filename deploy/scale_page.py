@@ -109,7 +109,8 @@ def _figures(models: Sequence[Measured]) -> str:
     return (
         "## Measured\n\nOne pod on one H200:\n\n"
         + _table(("", *(of.model for of in models)), rows)
-        + f"\n\nOne shard of the store, a server on 2 cores: {first.commits:,.0f} commits a second, synced on two servers;\n"
+        + f"\n\nOne shard of the store, a server on 2 cores: {first.commits:,.0f} commits a second, synced on two "
+        "servers;\n"
         f"{first.restore_mib:,.0f} MiB a second restored by one reader; {first.moved_share:.0%} of a memory written "
         "anew by a lesson of 64 tokens."
     )
