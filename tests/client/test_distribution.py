@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SUPPORTED = ("3.11", "3.12", "3.13")
+OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
 USE = """
 import sys
 from hope_serve.client import HopeClient, Message, SamplingParams
@@ -25,6 +27,11 @@ with HopeClient(sys.argv[1]) as client:
 heavy = {"torch", "numpy", "tokenizers", "triton", "redis"} & {name.partition(".")[0] for name in sys.modules}
 sys.exit(f"loaded: {heavy}" if heavy else 0)
 """
+
+
+def _marks(version):
+    """In the tests' own Python always, in the others where there is time."""
+    return () if version == OURS else (pytest.mark.world,)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +69,16 @@ def test_the_sdist_builds_the_same_wheel(built):
     assert {"LICENSE", "README.md", "pyproject.toml"} <= packed
 
 
-@pytest.mark.timeout(300)
-async def test_it_installs_into_an_empty_environment_and_talks_to_a_server(built, tmp_path, server):
-    [wheel] = built.glob("*.whl")
-    await asyncio.to_thread(venv.create, tmp_path / "venv", with_pip=True)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["whl", pytest.param("tar.gz", marks=pytest.mark.world)])
+@pytest.mark.parametrize("version", [pytest.param(each, marks=_marks(each)) for each in SUPPORTED])
+async def test_it_installs_into_an_empty_environment_and_talks_to_a_server(built, tmp_path, server, version, kind):
+    [wheel] = built.glob(f"*.{kind}")
+    interpreter = _interpreter(version)
+    if interpreter is None:
+        pytest.skip(f"no Python {version} on this machine")
+    made = await asyncio.to_thread(_run, interpreter, "-m", "venv", tmp_path / "venv")
+    assert made.returncode == 0, made.stderr
     python = tmp_path / "venv" / "bin" / "python"
     constraints = ["--constraint", ROOT / "constraints.txt"]
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *constraints, wheel]
@@ -73,6 +86,18 @@ async def test_it_installs_into_an_empty_environment_and_talks_to_a_server(built
     assert installed.returncode == 0, installed.stderr
     used = await asyncio.to_thread(_run, python, "-I", "-W", "error", "-c", USE, f"127.0.0.1:{server.port}")
     assert used.returncode == 0, used.stderr
+
+
+def _interpreter(version):
+    """That Python, from the search path or from where pyenv and uv keep theirs; None without one."""
+    kept = [
+        *Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"),
+        *Path.home().glob(f".local/share/uv/python/*{version}*/bin/python3"),
+    ]
+    for found in filter(None, (shutil.which(f"python{version}"), *kept)):
+        if _run(found, "--version").stdout.startswith(f"Python {version}."):
+            return found
+    return None
 
 
 def _run(*words):
