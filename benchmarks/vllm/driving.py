@@ -111,7 +111,7 @@ def returning(engine: Driven, name: str, history: int) -> Figure:
             pass
         times.append(time.perf_counter() - began)
         engine.stop()
-    what = "with a memory" if not history else f"with {history} tokens to be read again"
+    what = f"with {history} tokens to be read again" if history else "with nothing to be read again"
     return Figure(f"{engine.name}, {name}: first token of a returning user {what}", sorted(times)[4] * 1e3, "ms")
 
 
