@@ -1,4 +1,4 @@
-"""What 16 bits cost: the bundled model's log-probabilities on a card against fp32 on the CPU, beside their noise."""
+"""What 16 bits cost: the bundled model's log-probabilities against fp32 on the CPU, beside their noise."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ def precision() -> list[Figure]:
     return [
         Figure("hope-demo, log-probabilities, 16 bit on the card from fp32 on the CPU", distance, "nats a token"),
         Figure("hope-demo, the same text on the card, cut elsewhere", noise, "nats a token"),
+    ]
+
+
+def narrow_weights() -> list[Figure]:
+    """The same on the CPU alone: read token by token, with weights of 16 bits, and with those of 32 that they stand for."""
+    checkpoint = load_checkpoint(BUNDLED_CHECKPOINT)
+    tokens = torch.tensor(Tokenizer.load(checkpoint.tokenizer_path).encode(TEXT))[:128]
+    wide = _logprobs(checkpoint.model, tokens, "cpu", cut=len(tokens))
+    narrow = _logprobs(checkpoint.model, tokens, "cpu", cut=1)
+    distance = (narrow - wide).abs()
+    return [
+        Figure(
+            "log-probabilities, weights of 16 bits on the CPU from those of 32", distance.mean().item(), "nats a token"
+        ),
+        Figure("the same, the worst token", distance.max().item(), "nats"),
     ]
 
 

@@ -21,19 +21,22 @@ def require(holds: bool, argument: str, given: object, allowed: str) -> None:
 
 def require_shape(argument: str, tensor: Tensor, shape: tuple[int, ...], names: str) -> None:
     """Raise ValueError unless ``tensor`` has ``shape``, whose letters are ``names``."""
-    require(tuple(tensor.shape) == shape, f"{argument}'s shape", tuple(tensor.shape), f"{names} = {shape}")
+    if tensor.shape != shape:  # words are made only for what is refused: a decode step asks hundreds of times
+        require(False, f"{argument}'s shape", tuple(tensor.shape), f"{names} = {shape}")
 
 
 def require_float(argument: str, tensor: Tensor, like: Tensor) -> None:
     """Raise ValueError unless ``tensor`` is a float tensor on the device of ``like``."""
-    require(tensor.dtype in FLOATS, f"{argument}'s dtype", tensor.dtype, "a float of 16, 32 or 64 bits")
-    require(tensor.device == like.device, f"{argument}'s device", tensor.device, f"x's, {like.device}")
+    if tensor.dtype not in FLOATS:
+        require(False, f"{argument}'s dtype", tensor.dtype, "a float of 16, 32 or 64 bits")
+    if tensor.device != like.device:
+        require(False, f"{argument}'s device", tensor.device, f"x's, {like.device}")
 
 
 def require_dense_rows(argument: str, tensor: Tensor) -> None:
     """Raise ValueError unless everything behind the first axis is contiguous, since the op writes in place."""
-    dense = tensor.shape[0] == 0 or tensor[0].is_contiguous()
-    require(dense, f"{argument}'s strides", tensor.stride(), "contiguous behind the first axis")
+    if not (tensor.is_contiguous() or tensor.shape[0] == 0 or tensor[0].is_contiguous()):
+        require(False, f"{argument}'s strides", tensor.stride(), "contiguous behind the first axis")
 
 
 def require_slots(slots: Tensor | None, count: int, num_slots: int, like: Tensor) -> None:
@@ -49,10 +52,12 @@ def require_slots(slots: Tensor | None, count: int, num_slots: int, like: Tensor
     require(slots.is_contiguous(), "slots' strides", slots.stride(), "contiguous")
     if slots.is_cuda or not count:
         return
-    low, high = int(slots.min()), int(slots.max())
-    require(low >= 0 and high < num_slots, "slots", f"from {low} to {high}", f"0 (nobody) to {num_slots - 1}")
-    taken = slots[slots > 0]
-    require(len(set(taken.tolist())) == len(taken), "slots", slots.tolist(), "different from each other, but for 0")
+    named = slots.tolist()
+    low, high = min(named), max(named)
+    if low < 0 or high >= num_slots:
+        require(False, "slots", f"from {low} to {high}", f"0 (nobody) to {num_slots - 1}")
+    taken = [slot for slot in named if slot]
+    require(len(set(taken)) == len(taken), "slots", named, "different from each other, but for 0")
 
 
 def require_linear_state(argument: str, state: LinearState) -> None:
@@ -68,8 +73,10 @@ def require_linear_state(argument: str, state: LinearState) -> None:
         "position": ((count, heads), "[B, H]"),
     }
     for name, tensor in state.tensors().items():
-        require_shape(f"{argument}.{name}", tensor, *shapes[name])
-        require(tensor.device == state.matrix.device, f"{argument}.{name}'s device", tensor.device, "the matrix's")
+        if tensor.shape != shapes[name][0]:
+            require_shape(f"{argument}.{name}", tensor, *shapes[name])
+        if tensor.device != state.matrix.device:
+            require(False, f"{argument}.{name}'s device", tensor.device, "the matrix's")
         require_dense_rows(f"{argument}.{name}", tensor)
     require(state.position.dtype is torch.int32, f"{argument}.position's dtype", state.position.dtype, "int32")
     require(state.ring_w.dtype is state.ring_k.dtype, f"{argument}.ring_w's dtype", state.ring_w.dtype, "ring_k's")

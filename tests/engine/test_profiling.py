@@ -48,6 +48,15 @@ def test_floors_count_weights_once_and_the_rest_for_every_sequence():
     assert one["read"] <= served.state_pool(1).layout.num_bytes
 
 
+def test_weights_that_16_bits_hold_exactly_count_as_16_bits():
+    model = tiny_model()
+    for parameter in model.parameters():
+        parameter.data = parameter.data.half().float()
+    served = ServedModel(model, device="cpu", precision=Precision.of(model.config, "cpu"))
+    whole = step_bytes(ServedModel(tiny_model(), device="cpu", precision=served.precision), 1)
+    assert 2 * step_bytes(served, 1)["projections"] == whole["projections"]
+
+
 def test_bandwidth_is_measured():
 
     assert read_bandwidth(torch.device("cpu"), 2**20) > 1e8

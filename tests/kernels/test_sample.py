@@ -287,6 +287,29 @@ def test_a_captured_graph_draws_what_a_cpu_draws(vocab_size):
                 rows.position[slot] += 1
 
 
+def test_rows_that_take_the_likeliest_get_together_what_each_gets_alone():
+    """Ties, extremes, no numbers at all and neighbours that are drawn by lot: the same tokens, numbers and counts."""
+    torch.manual_seed(0)
+    logits = torch.randn(6, 9)
+    logits[1, 4] = logits[1, 7] = 9.0
+    logits[2] = float("-inf")
+    logits[3, 5] = float("nan")
+    logits[4, :8] = float("-inf")
+    rows = SamplingRows.fresh(7, 9, max_stops=2, max_biases=2)
+    rows.temperature[6], rows.counts[1, int(logits[0].argmax())] = 1.0, 32767
+    alone = replace(rows, **{name: tensor.clone() for name, tensor in rows.tensors().items()})
+    slots = torch.tensor([1, 2, 3, 4, 5, 6])
+    together = sample_reference(logits, slots, rows, 3)
+    rows_alone = [sample_reference(logits[i : i + 1], slots[i : i + 1], alone, 3) for i in range(6)]
+    for name in ("token_B", "logprob_B", "top_ids_BN", "top_logprobs_BN", "is_number_B"):
+        one_by_one = torch.cat([getattr(one, name) for one in rows_alone])
+        assert torch.equal(getattr(together, name).nan_to_num(7), one_by_one.nan_to_num(7)), name
+    for name, tensor in rows.tensors().items():
+        assert torch.equal(tensor, alone.tensors()[name]), name
+    assert together.is_number_B.tolist() == [True, True, False, False, True, True]
+    assert together.token_B[:5].tolist() == [int(logits[0].argmax()), 4, 0, 0, 8]
+
+
 @pytest.mark.cuda
 def test_a_slot_that_does_not_exist_is_no_number():
     out = sample(torch.zeros(2, 9, device="cuda"), slots_of(1, 2), slot_with(9), num_top=1)

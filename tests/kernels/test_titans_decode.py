@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from hope_kernels.layout import TitansRule
+from hope_kernels.pool import take, weights_in
 from hope_kernels.titans_decode import titans_decode
-from hope_kernels.titans_decode.reference import titans_decode_slots_reference
+from hope_kernels.titans_decode.reference import titans_decode_reference, titans_decode_slots_reference
 from support.titans_data import in_double, linear_weights, pool, relative, twin
 
 CUDA = torch.cuda.is_available()
@@ -166,6 +167,33 @@ def test_what_does_not_fit_is_refused_by_name(changes, message):
     arguments = good()
     with pytest.raises(ValueError, match=message):
         titans_decode(**(arguments | changes(arguments)))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_slot_by_slot_in_the_pool_is_the_batched_reference(causal):
+    """Every place of a ring, padding and neighbours: the same numbers; and alone they are the same to the bit."""
+    torch.manual_seed(0)
+    rule = TitansRule(chunk_size=6, eta_max=0.3, causal=causal)
+    weights = in_double_weights(linear_weights(2, 16))
+    state = in_double(pool(weights, rule, (0, 1, 2, 5, 3)))
+    batched, alone = twin(state), twin(state)
+    slots = torch.tensor([4, 0, 2, 5, 1, 3])
+    used = slots[slots > 0].long()
+    x, q = torch.randn(2, len(slots), 2, 16, dtype=torch.float64)
+    out = titans_decode_slots_reference(x, q, weights, rule, (state,), slots)
+    taken = take(batched, used, torch.float64)
+    expected = titans_decode_reference(x[slots > 0], q[slots > 0], weights, rule, (taken,))
+    assert relative(out[slots > 0], expected) < 1e-12 and not out[1].any()
+    for name, tensor in state.tensors().items():
+        assert relative(tensor[used], taken.tensors()[name]) < 1e-12, name
+    for row, slot in enumerate(slots.tolist()):
+        one = titans_decode_slots_reference(x[row][None], q[row][None], weights, rule, (alone,), slots[row : row + 1])
+        assert torch.equal(one[0], out[row])
+        assert not slot or all(torch.equal(t[slot], state.tensors()[n][slot]) for n, t in alone.tensors().items())
+
+
+def in_double_weights(weights):
+    return weights_in(weights, torch.float64)
 
 
 def test_the_public_op_decodes_on_this_device():

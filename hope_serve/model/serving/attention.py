@@ -11,7 +11,7 @@ from hope_serve.model.cms import Delta
 from hope_serve.model.serving.attend import attend, attend_on_kernels
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.cache import CacheLayer, Places
-from hope_serve.model.serving.product import product
+from hope_serve.model.serving.product import Shared, product
 
 
 class ServedSoftmax:
@@ -26,10 +26,10 @@ class ServedSoftmax:
     def __init__(
         self, query_key_value: Tensor, output: Tensor, bias: Tensor | None, *, on_kernels: bool | None = None
     ) -> None:
-        self._heads, self._output, self._bias = query_key_value, output, bias
+        self._heads, self._output, self._bias = Shared.of(query_key_value), Shared.of(output), bias
         self._on_kernels = output.is_cuda if on_kernels is None else on_kernels
 
-    def weights(self) -> list[Tensor]:
+    def shared(self) -> list[Shared]:
         """The shared matrices."""
         return [self._heads, self._output]
 
@@ -51,9 +51,10 @@ class ServedSwiglu:
     online = True
 
     def __init__(self, gate_up: Tensor, down_and_projection: Tensor, hidden_size: int) -> None:
-        self._gate_up, self._stacked, self._width = gate_up, down_and_projection, hidden_size
+        self._gate_up, self._stacked = Shared.of(gate_up), Shared.of(down_and_projection)
+        self._width = hidden_size
 
-    def weights(self) -> list[Tensor]:
+    def shared(self) -> list[Shared]:
         """The shared matrices."""
         return [self._gate_up, self._stacked]
 
@@ -61,6 +62,6 @@ class ServedSwiglu:
         """x: [N, d] to [N, d]. ``delta``: B in its outer side, [S, d, r]; None reads the level as it came."""
         wide = swiglu(product(x, self._gate_up))
         if delta is None or not batch.reads_memory:
-            return product(wide, self._stacked[: self._width])
+            return product(wide, self._stacked, height=self._width)
         both = product(wide, self._stacked)
         return cms_delta_projected(both, delta.outer, batch.memory_slots, batch.starts, remembers=batch.remembers)

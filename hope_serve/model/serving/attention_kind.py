@@ -16,6 +16,7 @@ from hope_serve.model.serving.attention import ServedSoftmax, ServedSwiglu
 from hope_serve.model.serving.cache import CachePool
 from hope_serve.model.serving.kind import ServedLayer, ServedParts
 from hope_serve.model.serving.precision import Precision
+from hope_serve.model.serving.product import Shared
 
 CUT_TOKENS = 64
 """Where prompts are cut when every bit counts."""
@@ -61,7 +62,7 @@ class AttentionKind:
         tied = weights.head is weights.embedding
         return ServedParts(
             embedding=embedding,
-            head=embedding if tied else weights.head.to(device, dtype),
+            head=Shared.of(embedding if tied else weights.head.to(device, dtype)),
             norm=weights.norm.to(device, wide),
             norm_eps=self._shape.norm_eps,
             layers=tuple(self._layer(index, device, precision) for index in range(self._shape.num_layers)),

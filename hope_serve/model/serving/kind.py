@@ -13,6 +13,7 @@ from hope_serve.model.cms_state import LearningModel
 from hope_serve.model.learn import Rules
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.precision import Precision, StatedPrecision
+from hope_serve.model.serving.product import Shared
 
 
 class ServedConfig(LearningModel, StatedPrecision, Protocol):
@@ -73,12 +74,12 @@ class Mixer(Protocol):
         """x: [N, d] to [N, d]; the layer's ``state`` moves in place."""
         ...
 
-    def weights(self) -> list[Tensor]:
-        """The shared matrices."""
+    def shared(self) -> list[Shared]:
+        """The matrices that everybody's rows are multiplied by."""
         ...
 
     def initial(self) -> list[Tensor]:
-        """Those of them that memories of the layer's own start from."""
+        """What memories of the layer's own start from."""
         ...
 
 
@@ -94,8 +95,8 @@ class Level(Protocol):
         """x: [N, d] to [N, d]. ``delta``: the level's pools in this layer; None reads it as trained."""
         ...
 
-    def weights(self) -> list[Tensor]:
-        """The shared matrices."""
+    def shared(self) -> list[Shared]:
+        """The matrices that everybody's rows are multiplied by."""
         ...
 
 
@@ -113,7 +114,7 @@ class ServedParts:
     """A model on its device. weigher: the linear map (weight [1, d], bias [1]) of a token's weight, None for 1."""
 
     embedding: Tensor
-    head: Tensor
+    head: Shared
     norm: Tensor
     norm_eps: float
     layers: tuple[ServedLayer, ...]

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from hope_serve.model.cms import Delta, Level
 from hope_serve.model.serving.batch import Batch
-from hope_serve.model.serving.product import product
+from hope_serve.model.serving.product import Shared, product
 
 
 class _Matrix(NamedTuple):
     """W [d_out, d_in] over A [r, d_in], so that both products are one; r = 0 without a subspace."""
 
-    stacked: Tensor
+    stacked: Shared
     width: int
 
 
@@ -32,8 +32,8 @@ class ServedLevel:
         self._inner = _stacked(level.inner, level.inner_projection if subspace else None)
         self._outer = _stacked(level.outer, level.outer_projection if subspace else None)
 
-    def weights(self) -> list[Tensor]:
-        """The shared matrices."""
+    def shared(self) -> list[Shared]:
+        """The matrices that everybody's rows are multiplied by."""
         return [self._inner.stacked, self._outer.stacked]
 
     def run(self, x: Tensor, batch: Batch, delta: Delta | None) -> Tensor:
@@ -44,7 +44,7 @@ class ServedLevel:
 
     def _product(self, x: Tensor, matrix: _Matrix, batch: Batch, delta: Tensor | None, *, activation: str) -> Tensor:
         if delta is None or self._full:
-            y = product(x, matrix.stacked[: matrix.width])
+            y = product(x, matrix.stacked, height=matrix.width)
             if delta is not None:
                 y = cms_delta(y, x, delta, None, batch.memory_slots, batch.starts)
             return F.silu(y) if activation == "silu" else y
@@ -56,4 +56,4 @@ class ServedLevel:
 
 def _stacked(weight: Tensor, projection: Tensor | None) -> _Matrix:
     stacked = weight if projection is None else torch.cat([weight, projection])
-    return _Matrix(stacked.detach(), len(weight))
+    return _Matrix(Shared.of(stacked.detach()), len(weight))

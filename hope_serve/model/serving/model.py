@@ -19,7 +19,7 @@ from hope_serve.model.serving.attention_kind import AttentionKind
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.kind import Kind, ServedConfig, ServedLayer, StatePool
 from hope_serve.model.serving.precision import Precision
-from hope_serve.model.serving.product import product
+from hope_serve.model.serving.product import Shared, product
 from hope_serve.model.serving.slab import Part, SlabLayout
 from hope_serve.model.serving.titans_kind import TitansKind
 from hope_serve.model.serving.waves import PART_ROWS, Pass, Waves
@@ -135,17 +135,21 @@ class ServedModel:
 
     def weights(self) -> list[Tensor]:
         """Every shared tensor that a step reads."""
-        layers = [
-            t
-            for layer in self._parts.layers
-            for t in (*layer.mixer.weights(), *(w for lv in layer.levels for w in lv.weights()))
-        ]
-        return [self._parts.head, *layers]
+        return [*(shared.wide for shared in self._shared()), *self._initial()]
 
     def weight_bytes(self) -> tuple[int, int]:
         """Bytes of the shared matrices that rows are multiplied by, and of what Titans' memories start from."""
-        memories = sum(_bytes(t) for layer in self._parts.layers for t in layer.mixer.initial())
-        return sum(map(_bytes, self.weights())) - memories, memories
+        return sum(shared.num_bytes for shared in self._shared()), sum(map(_bytes, self._initial()))
+
+    def _shared(self) -> list[Shared]:
+        found = [self._parts.head]
+        for layer in self._parts.layers:
+            found += layer.mixer.shared()
+            found += [shared for level in layer.levels for shared in level.shared()]
+        return found
+
+    def _initial(self) -> list[Tensor]:
+        return [t for layer in self._parts.layers for t in layer.mixer.initial()]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits [..., V], fp32, of hidden rows [..., d]."""

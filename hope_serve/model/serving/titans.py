@@ -12,7 +12,7 @@ from torch import Tensor
 from hope_serve.model.mixers import SlotClocks, split_heads
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.precision import Precision
-from hope_serve.model.serving.product import product
+from hope_serve.model.serving.product import Shared, product
 from hope_serve.model.serving.slab import Part
 from hope_serve.model.state import CONV_TAIL
 from hope_serve.model.titans import Titans
@@ -33,12 +33,12 @@ class ServedTitans:
         self._mixer = titans.mixer()
         self._blank = self._mixer.slots(1, state=precision.state, ring=precision.ring)
         self._conv = titans.conv.detach()
-        self._input = torch.cat([titans.input.weight, titans.query.weight]).detach()
-        self._output = titans.output.weight.detach()
+        self._input = Shared.of(torch.cat([titans.input.weight, titans.query.weight]).detach())
+        self._output = Shared.of(titans.output.weight.detach())
 
-    def weights(self) -> list[Tensor]:
-        """The shared matrices."""
-        return [self._input, self._output, *self.initial()]
+    def shared(self) -> list[Shared]:
+        """The matrices that everybody's rows are multiplied by."""
+        return [self._input, self._output]
 
     def initial(self) -> list[Tensor]:
         """What the memories start from."""

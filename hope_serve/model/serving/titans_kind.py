@@ -16,6 +16,7 @@ from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.kind import ServedLayer, ServedParts
 from hope_serve.model.serving.levels import ServedLevel
 from hope_serve.model.serving.precision import Precision
+from hope_serve.model.serving.product import Shared
 from hope_serve.model.serving.slab import Slab, SlabLayout
 from hope_serve.model.serving.state import fresh_state, state_layout
 from hope_serve.model.serving.titans import ServedTitans, TitansSlots
@@ -90,7 +91,7 @@ class TitansKind:
         weight = moved.token_weight if learned else None
         return ServedParts(
             embedding=embedding,
-            head=embedding,
+            head=Shared.of(embedding),
             norm=moved.norm.scale.detach().float(),
             norm_eps=self.config.norm_eps,
             layers=tuple(_layer(block, precision) for block in moved.blocks),

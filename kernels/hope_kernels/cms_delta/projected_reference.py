@@ -30,10 +30,21 @@ def cms_delta_projected_reference(
 
 
 def _one_row_each(y_and_p: Tensor, delta: Tensor, slots: Tensor, activation: str, remembers: Tensor | None) -> Tensor:
-    """All rows at once, in their working precision."""
-    d_out, index = delta.shape[1], slots.long()
-    reads = index > 0 if remembers is None else (index > 0) & remembers[index].bool()
-    own = delta[index].to(y_and_p.dtype) if len(index) > 1 else delta[int(index)][None].to(y_and_p.dtype)
-    learned = torch.bmm(own, y_and_p[:, d_out:, None])[:, :, 0]
-    total = y_and_p[:, :d_out] + torch.where(reads[:, None], learned, 0.0)
+    """Row by row from the pool itself, in the rows' working precision: no delta is copied for a neighbour's sake."""
+    d_out, dtype = delta.shape[1], y_and_p.dtype
+    named = slots.tolist()
+    read = [bool(slot) for slot in named] if remembers is None else _flags(remembers, named)
+    y, p = y_and_p[:, :d_out], y_and_p[:, d_out:]
+    rows = [
+        torch.addmv(y[i], delta[slot].to(dtype), p[i]) if reads else y[i]
+        for i, (slot, reads) in enumerate(zip(named, read, strict=True))
+    ]
+    total = torch.stack(rows)
     return F.silu(total) if activation == "silu" else total
+
+
+def _flags(remembers: Tensor, slots: list[int]) -> list[bool]:
+    if len(slots) == 1:
+        return [bool(slots[0]) and bool(remembers[slots[0]])]
+    every = remembers.tolist()
+    return [bool(slot) and bool(every[slot]) for slot in slots]

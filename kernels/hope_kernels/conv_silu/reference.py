@@ -29,6 +29,11 @@ def conv_silu_reference(x: Tensor, tails: Tensor, kernel: Tensor, slots: Tensor,
 
 
 def _one_row_each(x: Tensor, tails: Tensor, kernel: Tensor, slots: Tensor) -> Tensor:
+    if len(x) == 1 and (slot := int(slots)):
+        tail = tails[slot]
+        joined = torch.cat([tail.to(x.dtype), x])
+        tail.copy_(joined[1:].detach())
+        return _convolved(joined.mT, kernel)[None]
     owned = slots > 0
     before = torch.where(owned[:, None, None], tails[slots.long()], 0.0)
     joined = torch.cat([before.to(x.dtype), x[:, None]], 1)

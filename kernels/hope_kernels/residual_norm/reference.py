@@ -14,5 +14,4 @@ def residual_norm_reference(
     """Arguments as ``residual_norm``; differentiable throughout."""
     wide = working_dtype(h)
     total = h if x is None else (h.to(wide) + x.to(wide)).to(h.dtype)
-    rows = total.to(wide)
-    return total, (rows * torch.rsqrt(rows.square().mean(-1, keepdim=True) + eps) * scale.to(wide)).to(dtype)
+    return total, torch.rms_norm(total.to(wide), scale.shape, scale.to(wide), eps).to(dtype)

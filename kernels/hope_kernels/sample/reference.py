@@ -17,10 +17,43 @@ MOST_COUNTED = torch.iinfo(torch.int16).max
 def sample_reference(logits_BV: Tensor, slots_B: Tensor, rows: SamplingRows, num_top: int) -> Sampled:
     """Arguments as ``sample``; looks at the slots on the host."""
     out = Sampled.zeros(len(logits_BV), num_top, logits_BV.device)
-    for row, slot in enumerate(slots_B.tolist()):
-        if slot:
+    slots = slots_B.tolist()
+    plain = _are_plain(slots_B.long(), rows)
+    if chosen := [row for row, slot in enumerate(slots) if slot and plain[row]]:
+        _take_likeliest(out, chosen, [slots[row] for row in chosen], logits_BV, rows)
+    for row, slot in enumerate(slots):
+        if slot and not plain[row]:
             _sample_row(out, row, logits_BV[row].float(), rows, slot)
     return out
+
+
+def _are_plain(slots: Tensor, rows: SamplingRows) -> list[bool]:
+    """[B], whether nothing shapes a slot's logits and the likeliest token is taken."""
+    free = (rows.temperature < LEAST_TEMPERATURE) & (rows.repetition_penalty == 1) & (rows.presence_penalty == 0)
+    free &= (rows.frequency_penalty == 0) & (rows.position >= rows.min_tokens)
+    free = free[slots] & (rows.bias_ids[slots] < 0).all(1)
+    plain: list[bool] = free.tolist()
+    return plain
+
+
+def _take_likeliest(out: Sampled, chosen: list[int], slots: list[int], logits_BV: Tensor, rows: SamplingRows) -> None:
+    """``_sample_row`` of rows that are plain, all at once: the same numbers."""
+    logits = (logits_BV if len(chosen) == len(logits_BV) else logits_BV[chosen]).float()
+    best, token = logits.max(-1)
+    # NaN is not less than infinity, and a maximum with NaN among its numbers is NaN.
+    good = (best < torch.inf) & (best > NEVER)
+    logprobs = torch.log_softmax(logits, -1)
+    token = torch.where(good, token, 0)
+    out.token_B[chosen], out.is_number_B[chosen] = token, good
+    out.logprob_B[chosen] = torch.where(good, logprobs.gather(1, token[:, None])[:, 0], torch.nan)
+    if num_top := out.top_ids_BN.shape[1]:
+        ranked = logprobs.sort(descending=True, stable=True)
+        out.top_ids_BN[chosen] = torch.where(good[:, None], ranked.indices[:, :num_top], 0)
+        out.top_logprobs_BN[chosen] = torch.where(good[:, None], ranked.values[:, :num_top], torch.nan)
+    index = torch.tensor(slots)
+    rows.position[index] += good
+    counted = rows.counts[index, token].to(torch.int32) + good
+    rows.counts[index, token] = counted.clamp(max=MOST_COUNTED).to(torch.int16)
 
 
 def _sample_row(out: Sampled, row: int, logits: Tensor, rows: SamplingRows, slot: int) -> None:

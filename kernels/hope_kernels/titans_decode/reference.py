@@ -11,6 +11,7 @@ from hope_kernels.layout import LinearState, LinearWeights, TitansRule
 from hope_kernels.pool import in_use, put_rings, take, weights_in, working_dtype
 from hope_kernels.spans import spanned
 from hope_kernels.titans_chunk.reference import log_alpha
+from hope_kernels.titans_decode.one_slot import decode_one_slot
 
 
 def titans_decode_reference(
@@ -52,10 +53,10 @@ def titans_decode_slots_reference(
     Raises:
         ValueError: a ring is full.
     """
-    rows, used = in_use(slots, len(x), x)
     dtype = working_dtype(x)
-    if len(used) == 1 and all(_is_in(clock, dtype) for clock in clocks):
-        return _one_slot(x, q, weights_in(weights, dtype), rule, clocks, rows, used)
+    if len(clocks) == 1 and weights.key.dtype is dtype is x.dtype and _is_in(clocks[0], dtype):
+        return _slot_by_slot(x, q, weights, rule, clocks[0], slots)
+    rows, used = in_use(slots, len(x), x)
     batch = tuple(take(clock, used, dtype) for clock in clocks)
     _require_room(batch, rule, used)
     out = torch.zeros_like(x)
@@ -67,29 +68,26 @@ def titans_decode_slots_reference(
     return out
 
 
-def _one_slot(
-    x: Tensor,
-    q: Tensor,
-    weights: LinearWeights,
-    rule: TitansRule,
-    clocks: tuple[LinearState, ...],
-    rows: Tensor,
-    used: Tensor,
+def _slot_by_slot(
+    x: Tensor, q: Tensor, weights: LinearWeights, rule: TitansRule, clock: LinearState, slots: Tensor | None
 ) -> Tensor:
-    """One sequence in the pool's own tensors: nothing is copied."""
-    slot = int(used)
-    batch = tuple(
-        clock.with_tensors({name: t[slot : slot + 1] for name, t in clock.tensors().items()}) for clock in clocks
+    """In the pool's own tensors: on a CPU that costs less than gathering the slots, and nobody meets a neighbour."""
+    named = range(len(x)) if slots is None else slots.tolist()
+    every = clock.position[:, 0].tolist()
+    places = [every[slot] for slot in named]
+    padding = slots is not None
+    full = [
+        slot for slot, place in zip(named, places, strict=True) if place >= rule.chunk_size and (slot or not padding)
+    ]
+    require(not full, "clocks[0]'s ring in slots", full, "committed before the next token")
+    return torch.stack(
+        [
+            decode_one_slot(x[row], q[row], weights, rule, clock, slot, place)
+            if slot or not padding
+            else torch.zeros_like(x[row])
+            for row, (slot, place) in enumerate(zip(named, places, strict=True))
+        ]
     )
-    _require_room(batch, rule, used)
-    row = int(rows)
-    dtype = weights.key.dtype
-    one = titans_decode_reference(x[row : row + 1].to(dtype), q[row : row + 1].to(dtype), weights, rule, batch)
-    if len(x) == 1:
-        return one.to(x.dtype)
-    out = torch.zeros_like(x)
-    out[row] = one[0].to(x.dtype)
-    return out
 
 
 def _is_in(clock: LinearState, dtype: torch.dtype) -> bool:
