@@ -34,7 +34,7 @@ def precision() -> list[Figure]:
 
 
 def narrow_weights() -> list[Figure]:
-    """The same on the CPU alone: read token by token, with weights of 16 bits, and with those of 32 that they stand for."""
+    """The same on the CPU alone: token by token with weights of 16 bits, and in one piece with those of 32."""
     checkpoint = load_checkpoint(BUNDLED_CHECKPOINT)
     tokens = torch.tensor(Tokenizer.load(checkpoint.tokenizer_path).encode(TEXT))[:128]
     wide = _logprobs(checkpoint.model, tokens, "cpu", cut=len(tokens))
