@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from hope_serve.engine.arrivals import Arrivals
 from hope_serve.engine.fairness import FairQueue
 from hope_serve.engine.outbid import giving_way
 from hope_serve.engine.pace import Pace, Spent, Wanted
@@ -83,6 +84,7 @@ class Scheduler:
         self._max_queue_tokens = max_queue_tokens
         self._max_lessons, self._max_lesson_tokens = max_lessons, max_lesson_tokens
         self._pace = Pace(max_step_tokens)
+        self.arrivals = Arrivals()
         self._num_plans = 0
         self._written: dict[tuple[str, str], int] = {}
         self._adapt_step_seconds = adapt_step_seconds
@@ -184,9 +186,8 @@ class Scheduler:
 
         A sequence whose slot is still being filled is waited for only when there is nothing else to do.
         """
-        here = [sequence for sequence in self.running if not sequence.is_arriving]
-        plan = self._plan_of(here)
-        if not plan.num_tokens and len(here) < len(self.running):
+        plan = self._plan_of(self.arrivals.ready(self.running))
+        if not plan.num_tokens and any(sequence.is_arriving for sequence in self.running):
             plan = self._plan_of(self.running)
         self._num_plans += 1
         for sequence in plan.decode:

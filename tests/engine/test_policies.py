@@ -187,7 +187,7 @@ def test_no_memory_is_a_memory_of_its_own():
 
 
 def test_policies_are_imported_without_torch():
-    rooms = ("scheduler", "sequence", "slots", "lesson", "fairness", "pace", "outbid", "turns")
+    rooms = ("arrivals", "scheduler", "sequence", "slots", "lesson", "fairness", "pace", "outbid", "turns")
     code = "import sys, types; package = types.ModuleType('hope_serve.engine'); import hope_serve; "
     code += "package.__path__ = [hope_serve.__path__[0] + '/engine']; sys.modules['hope_serve.engine'] = package; "
     code += "; ".join(f"import hope_serve.engine.{room}" for room in rooms)
