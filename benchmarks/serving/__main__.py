@@ -3,6 +3,8 @@
     python -m benchmarks.serving [--quick]                              the bundled checkpoint on this host
     python -m benchmarks.serving --device cuda [--sizes 1.3b,340m]      the engine's parts on a card, and their floors
     python -m benchmarks.serving --device cuda --reading                of these, prompts and lessons alone
+    python -m benchmarks.serving --device cuda --load [--sizes 340m]    of these, what surrounds a step: gRPC, lessons
+                                                                        beside streams, users in turn; two minutes
 
 Prints tables and writes a dated file to benchmarks/results.
 """
@@ -22,17 +24,22 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--sizes", default="1.3b,340m", help="of the models on a card: %(default)s")
     parser.add_argument("--reading", action="store_true", help="on a card: prompts and lessons alone")
+    parser.add_argument("--load", action="store_true", help="on a card: streams and users around a step alone")
     options = parser.parse_args()
     if options.device == "cpu":
         from benchmarks.serving.host import measure
 
         write_report("serving", asyncio.run(measure(quick=options.quick)), save=not options.quick)
         return
-    from benchmarks.serving.card import measure_card, measure_reading
+    from benchmarks.serving.card import measure_card, measure_load, measure_reading
 
     if options.reading:
         figures, profiles = measure_reading(options.sizes.split(","))
         write_report("reading-card", figures, save=not options.quick, notes=profiles)
+        return
+    if options.load:
+        figures = measure_load(options.sizes.split(",")[-1], quick=options.quick)
+        write_report("load-card", figures, save=not options.quick)
         return
     figures, profiles = measure_card(options.sizes.split(","), quick=options.quick)
     write_report("serving-card", figures, save=not options.quick, notes=profiles)

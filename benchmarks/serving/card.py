@@ -7,6 +7,7 @@ import torch
 from benchmarks.report import Figure
 from benchmarks.serving import steps
 from benchmarks.serving.churn import churn
+from benchmarks.serving.mixed import STREAMS, mixed
 from benchmarks.serving.models import served
 from benchmarks.serving.peer import peer
 from benchmarks.serving.precision import precision
@@ -23,9 +24,20 @@ def measure_card(sizes: list[str], *, quick: bool) -> tuple[list[Figure], str]:
         profiles += steps.profiles(model, name)
         del model
         torch.cuda.empty_cache()
-    figures += churn(sizes[-1], num_users=50 if quick else 1000)
+    figures += measure_load(sizes[-1], quick=quick)
     figures += peer(sizes[0], histories=(128,) if quick else (128, 2048, 8192))
     return figures, "\n\n".join(profiles)
+
+
+def measure_load(name: str, *, quick: bool) -> list[Figure]:
+    """Many users on few slots, and streams beside lessons through gRPC: what surrounds a step."""
+    streams = 8 if quick else STREAMS
+    model = served(name, "cuda")
+    step_ms = steps.step_ms(model, streams)
+    del model
+    torch.cuda.empty_cache()
+    figures = mixed(name, step_ms=step_ms, streams=streams, seconds=2.0 if quick else 10.0)
+    return figures + churn(name, quick=quick)
 
 
 def measure_reading(sizes: list[str]) -> tuple[list[Figure], str]:

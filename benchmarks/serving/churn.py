@@ -27,7 +27,7 @@ TOKENS, SHORT = 32, 4
 REQUESTS = 1024
 RATIOS = (1, 2, 4, 16)
 ROWS = 1000
-"""Memories that differ as bytes; more users than these share them, each as an object of their own, as slots see them."""
+"""Memories that differ as bytes; more users share them, each as an object of its own: slots look at nothing else."""
 
 
 def churn(name: str, *, device: str = "cuda", quick: bool = False) -> list[Figure]:

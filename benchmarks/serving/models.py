@@ -12,7 +12,7 @@ from hope_serve.model.serving.model import ServedModel
 from hope_serve.model.serving.precision import Precision
 
 SIZES = {
-    "tiny": (128, 2, 2, 256, 512),
+    "tiny": (128, 2, 2, 256, 4096),
     "340m": (1024, 24, 16, 1536, 32_000),
     "1.3b": (2048, 24, 16, 3072, 32_000),
 }

@@ -44,6 +44,16 @@ def bandwidth() -> float:
     return x.numel() * 4 / device_ms(x.sum, 10) * 1e3
 
 
+def step_ms(model: ServedModel, count: int) -> float:
+    """Milliseconds of a greedy step of ``count`` different users."""
+    pools = Pools(model, count)
+    graphs = DecodeGraphs(model, pools, sizes=[count])
+    fill(pools, model)
+    captured = graphs.captured(count, fills_chunk=True)
+    captured.slots.copy_(slots(count, model.device))
+    return device_ms(captured.graph.replay)
+
+
 def decode(model: ServedModel, name: str, count: int, read: float) -> list[Figure]:
     """A step of ``count`` different users: greedy, sampled, and without memories."""
     pools = Pools(model, count)
