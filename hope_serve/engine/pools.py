@@ -83,11 +83,23 @@ class Pools:
     def load(self, sequence: Sequence) -> None:
         """Put a sequence's slot where its start, and what it has drawn, leave off."""
         self.owned()
-        if sequence.start.state is None:
+        state = sequence.start.state if sequence.put_aside is None else sequence.put_aside
+        sequence.put_aside = None
+        if state is None:
             self.state.clear(sequence.slot)
         else:
-            self.state.load(sequence.slot, sequence.start.state)
+            self.state.load(sequence.slot, state)
+        if sequence.drawn:
+            self.last_token[sequence.slot] = sequence.drawn[-1].token
         self.ready_to_draw(sequence)
+
+    def put_aside(self, sequence: Sequence) -> None:
+        """Let a sequence that gives its slot back go on from its state later; a large one is read again instead."""
+        if sequence.num_fed and not self._rereads:
+            sequence.put_aside = self.state.save(sequence.slot)
+        else:
+            sequence.restart()
+        self.release(sequence)
 
     def bring(self, slot: int, memory: Tensor | None) -> None:
         """Put a memory, or none, into a slot."""

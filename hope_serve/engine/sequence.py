@@ -94,6 +94,7 @@ class Sequence:
     last_drew: int = 0
     payer: str = ""
     arrives: Arrival | None = None
+    put_aside: Any = None
 
     num_fed: int = 0
     num_prompt: int = 0
@@ -119,7 +120,8 @@ class Sequence:
 
     def restart(self) -> None:
         """Let the model read everything again, what was drawn so far included; what was drawn stays."""
-        self.num_fed, self.num_launched, self.token_logprobs, self.greedy_hits = 0, len(self.drawn), [], []
+        self.num_fed, self.num_launched, self.put_aside = 0, len(self.drawn), None
+        self.token_logprobs, self.greedy_hits = [], []
 
     def launched_piece(self, length: int) -> None:
         """A piece of known tokens was given to the model; with the last of them it draws the next."""

@@ -75,12 +75,11 @@ class Stepper:
         return self._scheduler.plan()
 
     def _give_way(self) -> None:
-        """Take slots from who holds too many; what those sequences have drawn stays, and they are read again later."""
+        """Take slots from who holds too many; those sequences go on later from where they are."""
         for sequence in self._scheduler.giving_way(self._pools.table.num_free):
             self._hear(_Launched())
             if not sequence.done:
-                self._pools.release(sequence)
-                sequence.restart()
+                self._pools.put_aside(sequence)
                 self._scheduler.put_back(sequence)
 
     def _load(self, sequence: Sequence) -> None:
