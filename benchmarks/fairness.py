@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import statistics
 import tempfile
 import time
@@ -56,6 +57,7 @@ class Round:
 
 async def measure(seconds: float, rounds: int, attacks: Sequence[Attack], *, limits: bool) -> list[Figure]:
     """The modest tenant alone and beside the greedy one, by turns."""
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="hope-bench-") as folder:
         async with served(Path(folder), LIMITS if limits else "") as (modest, greedy):
             await rate(modest, 2.0)
@@ -74,6 +76,7 @@ async def measure(seconds: float, rounds: int, attacks: Sequence[Attack], *, lim
         Figure("health check meanwhile, the slowest", max(times) * 1e3, "ms", f"<= {HEALTH_MS:g}"),
         Figure("health check meanwhile, median", statistics.median(times) * 1e3, "ms"),
         Figure("attacks refused", float(sum(one.refused for one in found)), ""),
+        Figure("load of the machine when it began", load, "processes"),
     ]
 
 
