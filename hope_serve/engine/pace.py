@@ -12,8 +12,9 @@ from dataclasses import dataclass
 OWN_SHARE = 1.0
 """Prompts and lessons beside the drawing of the same tenant, in units of the time that drawing takes."""
 OTHERS_SHARE = 0.4
-"""What other tenants bring, rows that they draw included. Less than as much again, for what no step shows: other threads
-that want the processor and the interpreter, caches that others have filled. On two cores that took a fifth to a third."""
+"""What other tenants bring, rows that they draw included. It is less than as much again because of what no step shows:
+other threads that want the processor and the interpreter, caches that others have filled. On two cores that took a
+fifth to a third."""
 LEAST_SHARE = 0.1
 """Prompts and lessons get at least this much, however many rows are drawn."""
 LEAST_STEP_TOKENS = 16
