@@ -30,6 +30,6 @@ Where the text comes from, and under which licences: hope_serve/training/README.
 |---|---|
 {table}
 
-Recall is of the generator's own wording. It says nothing of people's own words, of lessons of one fact, or of how often
-an answer is invented where nothing was told.
+Recall is of the generator's own wording. It says nothing of people's own words, or of how often an answer is invented
+where nothing was told.
 """
