@@ -57,7 +57,8 @@ class DevicePlan:
     """Bytes on the device: the weights, one slot with its memory, and of one lesson what is kept and what is computed.
 
     lesson: kept while it is under way. segment: what the gradient of ``segment_tokens`` tokens is computed with, a
-    whole chunk of the fastest level; as many are computed at once as ``lessons_at_once`` says.
+    whole chunk of the fastest level; as many are computed at once as ``lessons_at_once`` says. context_tokens: what a
+    slot has room for, where its state grows with them.
     """
 
     weights: int
@@ -66,13 +67,15 @@ class DevicePlan:
     lesson: int
     segment: int
     segment_tokens: int
+    context_tokens: int = 0
 
     @classmethod
     def of(cls, kind: Kind, precision: Precision, config: EngineConfig) -> DevicePlan:
         """The plan of a model whose weights need not be there."""
         model = kind.config
         shapes, read = cms_shapes(model), delta_shapes(model)
-        state = kind.state_bytes(precision, context_limit(kind, config.max_context_tokens))
+        context = context_limit(kind, config.max_context_tokens)
+        state = kind.state_bytes(precision, context)
         deltas = SlabLayout({name: Part(shape, precision.deltas) for name, shape in read.items()}).num_bytes
         learned = SlabLayout({name: Part(shape, torch.float32) for name, shape in shapes.items()}).num_bytes
         tokens = min((model.levels[i].chunk_size for i in model.online_levels), default=0)
@@ -83,6 +86,7 @@ class DevicePlan:
             lesson=state + deltas + learned,
             segment=tokens * kind.learning_bytes(precision),
             segment_tokens=tokens,
+            context_tokens=context,
         )
 
     @property
@@ -103,7 +107,7 @@ class DevicePlan:
         at_once = lessons_at_once(config, device)
         parts = [
             f"weights {sized(self.weights)}",
-            f"{config.max_slots} slots of {sized(self.slot)}",
+            f"{config.max_slots} slots of {sized(self.slot)}" + self._context(),
             f"{config.max_lessons} lessons of {sized(self.lesson)}, {at_once} at once with {sized(self.segment)} each",
         ]
         whole = sized(self.total(config, device))
@@ -121,6 +125,7 @@ class DevicePlan:
         remedies = [
             f"engine.max_slots to at most {most}" if (most := config.max_slots - -(-missing // self.slot)) > 0 else "",
             f"engine.max_lessons to at most {most}" if (most := self._most_lessons(config, device, missing)) else "",
+            "engine.max_context_tokens to fewer" if self.context_tokens else "",
             "engine.state_dtype to float16" if config.state_dtype == "float32" else "",
         ]
         remedy = ", or ".join(filter(None, remedies))
@@ -129,6 +134,9 @@ class DevicePlan:
             f"{sized(self.total(config, device))} with the weights, and {device} has {sized(free)} to give; "
             + (f"set {remedy}" if remedy else "take a smaller model or a larger device")
         )
+
+    def _context(self) -> str:
+        return f" (a cache of {self.context_tokens:,} tokens each)" if self.context_tokens else ""
 
     def _most_lessons(self, config: EngineConfig, device: str, missing: int) -> int:
         """With so many lessons ``missing`` bytes would be there; 0 when none would do."""

@@ -7,13 +7,16 @@ import re
 import shutil
 
 import pytest
+from support.attention_checkpoint import converted, write_part
 from support.tiny_model import write_tiny_checkpoint
 
 from hope_serve.cli.plan import memory_plan
 from hope_serve.client import HopeClient
+from hope_serve.config import EngineConfig
 from hope_serve.memory.url import make_store
 from hope_serve.model.checkpoint import CheckpointError, load_checkpoint
 from hope_serve.model.config import TitansConfig
+from hope_serve.model.load import load_model
 
 
 @pytest.fixture
@@ -131,6 +134,29 @@ def test_the_plan_is_what_a_loaded_model_weighs(checkpoint_folder):
 def test_the_plan_gives_the_bytes_that_the_server_reports(hope, target, checkpoint_folder):
     with HopeClient(target) as client:
         assert client.get_model().memory_bytes == memory_plan(checkpoint_folder).memory_bytes
+
+
+@pytest.mark.timeout(600)
+def test_the_plan_of_a_converted_model_counts_its_caches(hope, tmp_path):
+    folder = converted(tmp_path)[0]
+    write_part(folder / "memory.safetensors", folder)
+    for asked, context in ((32, 32), (2048, 128)):
+        plan = memory_plan(folder, engine=EngineConfig(max_context_tokens=asked))
+        assert (
+            plan.device.state == 2 * 3 * context * 2 * 8 * 4
+        )  # keys and values: layers, tokens, heads, head size, fp32
+        assert plan.context_tokens == context
+    assert memory_plan(folder).num_parameters == load_model(folder).model.num_parameters
+    said = hope("doctor", "--checkpoint", folder, "--memory", f"sqlite://{tmp_path}/memory.db")
+    assert said.code == 0, said.out
+    assert "a cache of 128 tokens each" in said.out
+
+
+def test_a_base_by_name_that_is_not_there_is_bad_and_not_fetched(hope, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOPE_CACHE", str(tmp_path))
+    said = hope("doctor", "--checkpoint", "hope-smollm2", "--memory", f"sqlite://{tmp_path}/memory.db")
+    assert said.code == 1
+    assert "hope-serve fetch hope-smollm2" in said.out and list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_a_config_has_no_plan(tmp_path):

@@ -143,6 +143,12 @@ async def test_a_lesson_is_learned_and_is_there_after_a_restart(serving, checkpo
     assert after.logprobs == before.logprobs
 
 
+async def test_a_base_without_a_part_learns_in_random_directions(serving, folder):
+    service = await serving(load_model(folder))
+    result = await adapt(service, text(7, 60))
+    assert result.metrics.nll_after < result.metrics.nll_before
+
+
 async def test_a_conversation_is_kept_as_its_tokens_and_read_again(serving, checkpoint):
     service = await serving(checkpoint, deterministic=True)
     first = await generate(service, text(1, 20), owner=ANN, session_id="s", max_tokens=10)
