@@ -34,6 +34,7 @@ from hope_serve.training.parts.packing import Bucket
 from hope_serve.training.parts.progress import Progress
 from hope_serve.training.parts.setup import compiled, make_optimizer, new_part, on_device
 from hope_serve.training.parts.speech import Speech
+from hope_serve.training.parts.steadiness import Steadiness
 
 
 class Trainer:
@@ -52,6 +53,7 @@ class Trainer:
         self.part = {n: t.to(self.device).requires_grad_() for n, t in self._first_part().items()}
         self.optimizer = make_optimizer(self.part, scale=options.rate)
         self.step, self.seconds = 0, 0.0
+        self.steadiness = Steadiness()
         self._resume()
 
     def train(self) -> None:
@@ -74,7 +76,8 @@ class Trainer:
             norm = self._apply()
             self.seconds = time.monotonic() - start
             if meter.end_step() == options.log_every:
-                print(meter.line(self.step, self.seconds, self._rates() | {"gradient": norm}), flush=True)
+                said = self._rates() | {"gradient": norm, "left out": float(self.steadiness.left_out)}
+                print(meter.line(self.step, self.seconds, said), flush=True)
             if time.monotonic() - saved > options.save_every:
                 self.save(state=True)
                 saved = time.monotonic()
@@ -173,7 +176,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * warm * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done)))
         norm = nn.utils.clip_grad_norm_(list(self.part.values()), 1.0)
-        if torch.isfinite(norm):
+        if self.steadiness.takes(float(norm)):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
         self.step += 1
