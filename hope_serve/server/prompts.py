@@ -31,11 +31,11 @@ class Prompts:
         return self._within("prompt", ids, self._info.max_prompt_tokens, "PROMPT_TOO_LONG")
 
     def following(self, content: Content) -> Ids:
-        """Ids that go on with a conversation: turns behind a reply, or whatever else as it stands."""
-        if is_messages(content):
-            ids = self._chat(lambda: self.tokenizer.encode_following(content))
-            return self._within("prompt", ids, self._info.max_prompt_tokens, "PROMPT_TOO_LONG")
-        return self.prompt(content)
+        """Ids that go on with a conversation: turns behind a reply; empty where they are those of ``prompt``."""
+        if not is_messages(content):
+            return ()
+        ids = self._chat(lambda: self.tokenizer.encode_following(content))
+        return self._within("prompt", ids, self._info.max_prompt_tokens, "PROMPT_TOO_LONG")
 
     def document_start(self, content: Content | None) -> Ids:
         """As ``prompt``; None is the beginning of a document."""
