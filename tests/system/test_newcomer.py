@@ -133,7 +133,7 @@ def test_ones_own_server_and_words(shell, tmp_path):
         shell.run(".venv/bin/hope-serve adapt ada.txt --user ada")
         assert "Biscuit" in shell.run(".venv/bin/hope-serve chat --user ada", said="What is my dog called?\n")
         assert "1" in shell.run(".venv/bin/hope-serve memory versions ada")
-        once = f" --metrics {shell.metrics} --once"
+        once = f" --metrics http://{shell.metrics}/metrics --once"
         assert "saturation" in shell.run(".venv/bin/hope-serve top" + once).lower()
         shell.run(".venv/bin/hope-serve memory backup ada-and-all.db")
         assert (tmp_path / "ada-and-all.db").exists()
