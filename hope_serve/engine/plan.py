@@ -111,9 +111,10 @@ class DevicePlan:
             f"{config.max_lessons} lessons of {sized(self.lesson)}, {at_once} at once with {sized(self.segment)} each",
         ]
         whole = sized(self.total(config, device))
-        segments = -(-(config.max_adapt_tokens - 1) // self.segment_tokens) if self.segment_tokens else 0
+        longest = min(config.max_adapt_tokens, self.context_tokens or config.max_adapt_tokens)
+        segments = -(-(longest - 1) // self.segment_tokens) if self.segment_tokens else 0
         return (
-            f"{' + '.join(parts)} = {whole}; the longest Adapt, {config.max_adapt_tokens:,} "
+            f"{' + '.join(parts)} = {whole}; the longest Adapt, {longest:,} "
             f"tokens, takes no more: it is {segments:,} segments of {self.segment_tokens:,}, one after the other"
         )
 

@@ -149,7 +149,7 @@ def test_the_plan_of_a_converted_model_counts_its_caches(hope, tmp_path):
     assert memory_plan(folder).num_parameters == load_model(folder).model.num_parameters
     said = hope("doctor", "--checkpoint", folder, "--memory", f"sqlite://{tmp_path}/memory.db")
     assert said.code == 0, said.out
-    assert "a cache of 128 tokens each" in said.out
+    assert "a cache of 128 tokens each" in said.out and "the longest Adapt, 128 tokens" in said.out
 
 
 def test_a_base_by_name_that_is_not_there_is_bad_and_not_fetched(hope, tmp_path, monkeypatch):
