@@ -21,6 +21,8 @@ WINDOW, TOLD, MEASURED = 512, 1024, 512
 TEXTS = ("books_test", "wikitext_test")
 TEXT_CHARACTERS, LEAST_CHARACTERS = 60_000, 6_000
 COST_ROWS = ("recall 1", "recall 8", "recall 100")
+TIMES = 5
+"""Questions whose first token is timed, of each row."""
 SIZE_ROWS = ("recall 1", "recall 8", "recall 100", "recall 32 over 8")
 
 
@@ -62,7 +64,8 @@ class Recall:
         rows = list(book.rows())
         title = "Held-out people: values, tellings and askings that no lesson had"
         tables = [await exam.table(title, rows, note=_NOTE)]
-        tables.append(await exam.costs("What a query costs, alone", _named(rows, COST_ROWS), times=5))
+        times = max(1, min(TIMES, round(4 * TIMES * self.scale)))
+        tables.append(await exam.costs("What a query costs, alone", _named(rows, COST_ROWS), times=times))
         tables.append(await exam.bytes_table(_named(rows, SIZE_ROWS)))
         if self.text is not None:
             stranger = await subject.taught(told_texts(book.facts(4)))
