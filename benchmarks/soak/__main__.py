@@ -90,7 +90,7 @@ async def soak(
 
 
 def _client(target: str, credential: str) -> AsyncHopeClient:
-    return AsyncHopeClient(target, ChannelOptions(timeout_seconds=60, credential=credential))
+    return AsyncHopeClient(target, ChannelOptions(credential=credential))
 
 
 async def _capacity(crowd: Crowd, seconds: float) -> float:
