@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.report import Figure
+from benchmarks.serving.precision import narrow_weights
 from hope_serve.api import SamplingParams
 from hope_serve.api.engine import GenerateTask, TokenDrawn
 from hope_serve.cli.load import Load
@@ -36,7 +37,7 @@ async def measure(*, quick: bool) -> list[Figure]:
         figures = await decode(home, 32 if quick else 128)
         figures += await returning_user(home, (256, 2048) if quick else (1000, 64_000))
         figures += await resident_memory(home, 300 if quick else 10_000)
-    return figures
+    return figures + narrow_weights()
 
 
 async def decode(home: Path, tokens: int) -> list[Figure]:
