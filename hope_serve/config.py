@@ -215,11 +215,20 @@ def default_memory_url(environ: Mapping[str, str]) -> str:
 
 
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Where fetched models are kept: HOPE_CACHE, or hope-serve below XDG_CACHE_HOME or ~/.cache."""
+    """Where fetched models are kept: HOPE_CACHE, or hope-serve below XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        ConfigError: neither is set, and the account has no home folder.
+    """
     environ = os.environ if environ is None else environ
     if environ.get("HOPE_CACHE"):
         return Path(environ["HOPE_CACHE"]).absolute()
-    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "hope-serve"
+    if cache := environ.get("XDG_CACHE_HOME"):
+        return Path(cache).absolute() / "hope-serve"
+    try:
+        return expanded("~/.cache") / "hope-serve"
+    except ConfigError as error:
+        raise ConfigError(f"{error}, so fetched models have no default place; name one: HOPE_CACHE") from error
 
 
 def default_target(environ: Mapping[str, str] | None = None) -> str:

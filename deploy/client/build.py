@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGES = ("api", "client", "pb", "wire")
 MODULES = (
-    "__init__.py", "config.py", "errors.py", "message.py", "section.py", "py.typed",
+    "__init__.py", "config.py", "engine_config.py", "errors.py", "message.py", "section.py", "py.typed",
     "identity/__init__.py", "identity/caller.py", "identity/config.py", "identity/limits.py", "identity/watched.py",
 )  # fmt: skip
 """All that ``hope_serve.client`` imports; the imports' floors keep it so small."""

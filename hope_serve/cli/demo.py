@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from hope_serve.api import SamplingParams
 from hope_serve.cli.server_process import ServerProcess
-from hope_serve.config import BUNDLED_CHECKPOINT, ConfigError, cache_folder, load_config
+from hope_serve.config import BUNDLED_CHECKPOINT, ConfigError, load_config
 
 if TYPE_CHECKING:
     from hope_serve.training.study import Answer
@@ -73,7 +73,7 @@ def story_model(configured: Path, say: Callable[[str], object]) -> Path:
     if configured != BUNDLED_CHECKPOINT or bundled_part(STORY_MODEL) is None:
         return configured
     try:
-        checkpoint_folder(STORY_MODEL, cache_folder())
+        checkpoint_folder(STORY_MODEL)
     except (FetchError, OSError) as error:
         say(f"{STORY_MODEL} cannot be had: {error}. The story is played on hope-demo.")
         return configured

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from hope_serve.config import Config, ConfigError, MemoryConfig, cache_folder, load_config, memory_key_secret
+from hope_serve.config import Config, ConfigError, MemoryConfig, load_config, memory_key_secret
 from hope_serve.errors import HopeError
 from hope_serve.memory.url_parts import split_url
 
@@ -92,7 +92,7 @@ def _checkpoint(config: Config) -> Iterator[Finding]:
 
     named = config.model.checkpoint
     try:
-        folder, part = checkpoint_folder(named, cache_folder(), may_fetch=False), config.model.part
+        folder, part = checkpoint_folder(named, may_fetch=False), config.model.part
         part = part or bundled_part(named)
         device = _device(config)
         plan = memory_plan(folder, part=part, engine=config.engine, device=device)

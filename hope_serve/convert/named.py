@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from hope_serve.config import cache_folder
 from hope_serve.convert import fetch as fetching
 from hope_serve.convert.fetch import FetchError, fetch, fetched
 from hope_serve.model.attention_model import PART
@@ -14,18 +15,21 @@ BUNDLED = Path(__file__).parent.parent / "checkpoints"
 log = logging.getLogger(__name__)
 
 
-def checkpoint_folder(checkpoint: Path, cache: Path, *, may_fetch: bool = True) -> Path:
+def checkpoint_folder(checkpoint: Path, cache: Path | None = None, *, may_fetch: bool = True) -> Path:
     """The folder that ``checkpoint`` stands for: itself, or the base of that name in the cache folder.
 
     Args:
+        cache: another folder than ``cache_folder()``.
         may_fetch: bring a base that is not there yet.
 
     Raises:
+        ConfigError: there is no place for a cache folder, and one is needed.
         FetchError: the base is not there, and could not or may not be fetched.
     """
     name = _name(checkpoint)
     if not name:
         return checkpoint
+    cache = cache or cache_folder()
     if there := fetched(name, cache):
         return there
     if not may_fetch:

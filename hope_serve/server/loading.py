@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hope_serve.config import ConfigError, ModelConfig, cache_folder
+from hope_serve.config import ConfigError, ModelConfig
 from hope_serve.convert.fetch import FetchError
 from hope_serve.convert.named import bundled_part, checkpoint_folder
 from hope_serve.model.load import load_model
@@ -29,7 +29,7 @@ def opened_model(model: ModelConfig) -> OpenedModel:
         CheckpointError: a file is missing, altered, or not what the config says.
     """
     try:
-        folder = checkpoint_folder(model.checkpoint, cache_folder())
+        folder = checkpoint_folder(model.checkpoint)
     except (FetchError, OSError) as error:
         raise ConfigError(f"model.checkpoint {model.checkpoint}: {error}") from error
     part = model.part or bundled_part(model.checkpoint)
