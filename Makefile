@@ -4,8 +4,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 # 1: take a build with CUDA, gigabytes of it, where the index has none without.
 CUDA ?=
-# Tests run side by side, each worker on a core of its own.
-WORKERS ?= 2
+# Tests run side by side; many of them wait for processes, so that one worker more than cores keeps both busy.
+WORKERS ?= 3
 MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin

@@ -23,6 +23,7 @@ def test_people_gives_every_share(hope, target):
     assert all(0 <= share <= 1 for share in scores.values())
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_recall_has_every_row_and_arm_and_leaves_its_report(hope, target, tmp_path):
     text = tmp_path / "text"
@@ -120,6 +121,7 @@ def test_babi_tells_five_kinds_of_stories(hope, target):
     assert {line["count"] for line in table["lines"]} == {2}
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_continual_learns_class_after_class(hope, target, tmp_path):
     file = tmp_path / "intents.json"
@@ -157,6 +159,7 @@ def test_language_reads_texts_and_last_words(hope, target, tmp_path):
     assert all(nats > 0 for nats in last["nats of the word"].values())
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_mad_trains_every_kind_on_every_task(hope, tmp_path):
     found = tables(hope("eval", "mad", "--scale", "0.001", "--json", "--out", tmp_path))

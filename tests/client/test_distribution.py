@@ -48,7 +48,7 @@ def test_the_wheel_holds_the_client_and_nothing_else(built):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"hope_serve/client/aio.py", "hope_serve/py.typed", "hope_serve/pb/hope/v1/memory_pb2.pyi"} <= names
     rooms = {name.split("/")[1] for name in names if name.startswith("hope_serve/")}
-    files = {"__init__.py", "config.py", "errors.py", "message.py", "section.py", "py.typed"}
+    files = {"__init__.py", "config.py", "engine_config.py", "errors.py", "message.py", "section.py", "py.typed"}
     assert rooms == files | {"api", "client", "identity", "pb", "wire"}
     assert wheel.stat().st_size < 300_000
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import evals
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_a_page_gathers_what_every_suite_found(checkpoint, tmp_path, monkeypatch):
     options = ("--name", "mine", "--checkpoint", str(checkpoint), "--results", str(tmp_path), "--scale", "0.01")
