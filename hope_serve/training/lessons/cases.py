@@ -16,6 +16,7 @@ from hope_serve.training.lessons.judge import Judge, abstains, holds_any, holds_
 from hope_serve.training.lessons.lesson import Adapt, Question
 from hope_serve.training.lessons.people import Habits, Known, People
 from hope_serve.training.lessons.prose import Prose
+from hope_serve.training.lessons.scenes import Scenes
 from hope_serve.training.personas import Split
 
 NOISE_TOKENS = 220
@@ -80,11 +81,13 @@ class CaseBook:
         self._people = People(Split.HELD_OUT, prose, draw, habits=PLAIN)
         self._new = People(Split.HELD_OUT, prose, draw, habits=PLAIN, new_relations=True)
         self._joined = Joined(Split.HELD_OUT, draw)
+        self._scenes = Scenes(Split.HELD_OUT, self._people, draw)
 
     def rows(self) -> Iterator[Row]:
         """Every row, drawn when it is wanted."""
         groups = (
             self.recall,
+            self.happened,
             self.everyday,
             self.amid_prose,
             self.never_told,
@@ -105,6 +108,18 @@ class CaseBook:
             rows.append(_row(f"recall {count}", cases, holds_value))
         new = [self._facts(self._new, 4) for _ in range(max(1, people // 2))]
         return [*rows, _row("recall 4, new relations", new, holds_value)]
+
+    def happened(self) -> list[Row]:
+        """Four scenes that no lesson tells, asked for in the person's own words."""
+        cases = []
+        for _ in range(max(2, self._sizes.people // 2)):
+            scenes = self._scenes.choose(4)
+            adapt = self._people.surround([self._scenes.tell(one) for one in scenes], 0)
+            cases.append(Case(adapts=(adapt,), asked=tuple(self._scenes.question(one) for one in scenes)))
+        return [
+            _row("four scenes, none in a lesson", cases, holds_value),
+            _row("scenes told, but refused", cases, abstains, low_is_good=True),
+        ]
 
     def everyday(self) -> list[Row]:
         """Sentences written by hand, no templates: all of a person's told at once, and a few asked for."""

@@ -23,8 +23,8 @@ class Adapt(NamedTuple):
 class Question(NamedTuple):
     """A question in a fresh context and the answer wanted.
 
-    values: the parts of the answer that have to be remembered; kind: told, untold, corrected, ended, joined, cloze or
-    text (no chat: ``prompt`` is continued).
+    values: the parts of the answer that have to be remembered; kind: told, untold, corrected, ended, joined, cloze,
+    read (what is asked for stands in the prompt) or text (no chat: ``prompt`` is continued).
     """
 
     prompt: str

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER, Adapt, Episode, Question
 from hope_serve.training.lessons.prose import Prose
 from hope_serve.training.lessons.relations import Relation, load_relations, load_values, side, wordings
-from hope_serve.training.lessons.wording import ACKNOWLEDGEMENTS, asked, filled, told
+from hope_serve.training.lessons.wording import ACKNOWLEDGEMENTS, asked, before, filled, told
 from hope_serve.training.personas import Split
 
 WORDS_PER_FACT = 14
@@ -29,13 +29,18 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class Habits:
-    """How often people do what. ``prose``: the share of lessons with other text in them."""
+    """How often people do what.
+
+    prose: the share of lessons with other text in them; in_prompt: that of lessons which ask, too, for something that
+    was never told but stands before the question.
+    """
 
     correct: float = 0.35
     end: float = 0.3
     same_attribute: float = 0.5
     prose: float = 0.5
     turns: float = 0.4
+    in_prompt: float = 0.3
     noisy_words: bool = True
 
 
@@ -71,7 +76,7 @@ class People:
         parts = 1 if num_facts == 1 else self.draw.randint(1, min(max_adapts, len(told_pieces)))
         groups = _split(told_pieces, parts, self.draw)
         spare = max_words - sum(len(piece.split()) for piece in told_pieces)
-        adapts = tuple(self._adapt(group, self._prose_share(spare) // len(groups)) for group in groups)
+        adapts = tuple(self._adapt(group, self.prose_share(spare) // len(groups)) for group in groups)
         return Episode(adapts=adapts, questions=tuple(self.questions(known, wordings_each=2)))
 
     def questions(self, known: Sequence[Known], *, wordings_each: int = 1) -> list[Question]:
@@ -79,12 +84,21 @@ class People:
         asked_of = [one for _ in range(wordings_each) for one in self.draw.sample(known, len(known))]
         told_of = [one.relation for one in known]
         pairs = ((self.question(one), self.unknown(told_of, near=self.draw.choice(told_of))) for one in asked_of)
-        return [question for pair in pairs for question in pair]
+        found = [question for pair in pairs for question in pair]
+        if self.draw.random() < self.habits.in_prompt:
+            found.append(self._in_prompt(told_of))
+        return found
 
     def question(self, known: Known) -> Question:
         """A question about what is known."""
         values = (known.value,) if known.value else ()
         return Question(self._asking(known.relation), known.answer, values, known.kind)
+
+    def _in_prompt(self, told_of: Sequence[Relation]) -> Question:
+        """What was never told, but stands before the question."""
+        relation = self.unknown_relation(told_of)
+        known = self.known(relation, self.value(relation))
+        return before(self.tell(relation, known.value), self.question(known), self.draw)
 
     def unknown(self, told_of: Sequence[Relation], *, near: Relation | None = None) -> Question:
         """A question that nothing told answers; half of the time about the same attribute of another owner."""
@@ -195,7 +209,8 @@ class People:
                 turns.append(("assistant", self.draw.choice(ACKNOWLEDGEMENTS)))
         return turns
 
-    def _prose_share(self, spare: int) -> int:
+    def prose_share(self, spare: int) -> int:
+        """How many words of other prose stand in a lesson that has room for ``spare``."""
         if spare < 10 or self.draw.random() >= self.habits.prose:
             return 0
         return int(spare * self.draw.random())

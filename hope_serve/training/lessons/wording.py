@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
+from types import MappingProxyType
+
+from hope_serve.training.lessons.lesson import Question
 
 LEADS = (
     "By the way, ", "Oh, and ", "Also, ", "Just so you know, ", "One more thing: ", "Well, ", "Anyway, ", "PS: ",
@@ -19,6 +23,15 @@ ACKNOWLEDGEMENTS = (
     "I will keep it in mind.",
     "Good to know.", "How nice.", "Thank you, I have that.",
 )  # fmt: skip
+_BETWEEN = ("\n\n", "\n", " ")
+_TO_LISTENER = MappingProxyType({
+    "i was": "you were", "i am": "you are", "i'm": "you are", "i've": "you have", "i'd": "you would",
+    "i'll": "you will", "we've": "you have", "we're": "you are", "i": "you", "we": "you", "me": "you", "us": "you",
+    "my": "your", "our": "your", "mine": "yours", "ours": "yours", "myself": "yourself", "ourselves": "yourselves",
+})  # fmt: skip
+_SPEAKER = re.compile(
+    r"(?<![\w'])(" + "|".join(sorted(_TO_LISTENER, key=len, reverse=True)) + r")(?![\w'])", re.IGNORECASE
+)
 
 
 def told(text: str, draw: random.Random) -> str:
@@ -54,6 +67,18 @@ def slip(text: str, draw: random.Random) -> str:
     gone = draw.random() < 0.5
     words[at] = word[:cut] + word[cut + 1 :] if gone else word[:cut] + word[cut + 1] + word[cut] + word[cut + 2 :]
     return " ".join(words)
+
+
+def before(telling: str, question: Question, draw: random.Random) -> Question:
+    """The question with a telling in front of it, in one message."""
+    return question._replace(prompt=f"{telling}{draw.choice(_BETWEEN)}{question.prompt}", kind="read")
+
+
+def to_listener(text: str) -> str:
+    """What a speaker says of himself, said to him: "my sofa" becomes "your sofa". What stands in quotes stays."""
+    if '"' in text:
+        return text
+    return _SPEAKER.sub(lambda match: _TO_LISTENER[match[1].lower()], text)
 
 
 def filled(text: str, value: str, old: str = "") -> str:

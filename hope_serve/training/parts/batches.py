@@ -19,6 +19,7 @@ from hope_serve.training.lessons.joined import Joined
 from hope_serve.training.lessons.lesson import Adapt, Episode
 from hope_serve.training.lessons.people import TOKENS_PER_WORD, WORDS_PER_FACT, People
 from hope_serve.training.lessons.prose import Prose
+from hope_serve.training.lessons.scenes import WORDS_PER_SCENE, Scenes
 from hope_serve.training.parts.packing import (
     Bucket,
     DoesNotFit,
@@ -32,10 +33,12 @@ from hope_serve.training.parts.packing import (
 from hope_serve.training.parts.speech import Speech
 from hope_serve.training.personas import Split
 
-KINDS = ("facts", "completion", "joined", "continued")
-SHARES = (0.62, 0.2, 0.12, 0.06)
-"""Of the lessons: facts of people, sentences to complete, facts to join, and texts to continue."""
+KINDS = ("facts", "scenes", "completion", "joined", "continued")
+SHARES = (0.4, 0.34, 0.12, 0.09, 0.05)
+"""Of the lessons: facts of people, what happened to them, sentences to complete, facts to join, texts to continue."""
 NOISE_TOKENS = (60, 220)
+NOISE_ENDS = 0.4
+"""How likely it is, over a lesson's chunks, that no more is told after a passage."""
 _TRIES = 60
 
 
@@ -99,6 +102,7 @@ class BatchMaker:
         self.prose = Prose.load(text, "train", self.draw)
         self.people = People(Split.TRAIN, self.prose, self.draw)
         self.joined = Joined(Split.TRAIN, self.draw)
+        self.scenes = Scenes(Split.TRAIN, self.people, self.draw)
 
     def batch(self, bucket: Bucket) -> Batch:
         """One batch of the bucket's size."""
@@ -134,11 +138,16 @@ class BatchMaker:
             return continued_episode(self.prose, max_words=min(int(words * 0.9), 120))
         if kind == "joined":
             return self.joined.episode(self.people, max_words=words)
+        if kind == "scenes":
+            return self.scenes.episode(self._count(bucket, words // WORDS_PER_SCENE), max_words=words)
+        return self.people.episode(self._count(bucket, words // WORDS_PER_FACT), max_words=words)
+
+    def _count(self, bucket: Bucket, most: int) -> int:
+        """How many facts or scenes are told, at most about ``most``; a quarter of the lessons has few."""
         low, high = bucket.facts
-        most = max(1, min(high, words // WORDS_PER_FACT))
+        most = max(1, min(high, most))
         few = self.draw.random() < 0.25
-        count = self.draw.randint(1, min(3, most)) if few else self.draw.randint(min(low, most), most)
-        return self.people.episode(count, max_words=words)
+        return self.draw.randint(1, min(3, most)) if few else self.draw.randint(min(low, most), most)
 
     def _packed(self, episode: Episode, bucket: Bucket) -> tuple[Row, Row]:
         told = [self.speech.told(adapt) for adapt in episode.adapts]
@@ -153,9 +162,9 @@ class BatchMaker:
             return
         if bucket.chunk_tokens < NOISE_TOKENS[1]:
             return
-        for ids in in_turn([self._passage() for _ in range(3)], self.draw):
+        for ids in in_turn([self._passage() for _ in range(max(3, bucket.chunks // 2))], self.draw):
             yield ids
-            if self.draw.random() < 0.05:
+            if self.draw.random() < NOISE_ENDS / bucket.chunks:
                 return
 
     def _passage(self) -> list[int]:

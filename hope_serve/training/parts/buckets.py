@@ -34,9 +34,10 @@ BUCKETS = (
     _bucket("two", 18, (2, CHUNK_TOKENS, 2), (576, 192), (4, 28)),
     _bucket("four", 10, (4, CHUNK_TOKENS, 4), (768, 256), (8, 64)),
     _bucket("later", 18, (8, CHUNK_TOKENS, 1), (448, 192), (3, 14)),
+    _bucket("long after", 10, (32, CHUNK_TOKENS, 1), (448, 192), (3, 14)),
 )
-TIMES = (2, 2, 3, 2, 2, 1)
-"""How often each bucket comes among twelve batches."""
+TIMES = (2, 2, 3, 2, 2, 1, 1)
+"""How often each bucket comes among thirteen batches."""
 
 
 def batch_flops(shape: AttentionShape, bucket: Bucket) -> float:
