@@ -40,7 +40,7 @@ class Habits:
     same_attribute: float = 0.5
     prose: float = 0.5
     turns: float = 0.4
-    in_prompt: float = 0.3
+    in_prompt: float = 0.5
     noisy_words: bool = True
 
 
