@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 
@@ -82,17 +81,10 @@ def decode(model: ServedModel, name: str, count: int, read: float) -> list[Figur
 def prefill(model: ServedModel, name: str, count: int, length: int) -> list[Figure]:
     """Prompts of ``count`` users, ``length`` tokens each, in one pass."""
     batch, pools = prompts(model, count, length)
-    chosen, goals = model.waves.part_rows, {(8, 2048): ">= 200,000", (1, 8192): ">= 120,000"}
-    figures = []
-    for part_rows in (chosen, 0, 1024, 4096, 8192):
-        model.waves.part_rows = part_rows
-        with torch.no_grad():
-            ms = device_ms(lambda: model.run(batch, pools.state, pools.deltas), 5)
-        how = "" if part_rows == chosen else f", parts of {part_rows} or more" if part_rows else ", in one part"
-        goal = goals.get((count, length), "") if name == "1.3b" and not how else ""
-        figures.append(Figure(f"{name}, prefill {count} x {length}{how}", count * length / ms * 1e3, "tokens/s", goal))
-    model.waves.part_rows = chosen
-    return figures
+    with torch.no_grad():
+        ms = device_ms(lambda: model.run(batch, pools.state, pools.deltas), 5)
+    goal = {(8, 2048): ">= 200,000", (1, 8192): ">= 120,000"}.get((count, length), "") if name == "1.3b" else ""
+    return [Figure(f"{name}, prefill {count} x {length}", count * length / ms * 1e3, "tokens/s", goal)]
 
 
 def prompts(model: ServedModel, count: int, length: int) -> tuple[Batch, Pools]:
@@ -106,7 +98,6 @@ def prompts(model: ServedModel, count: int, length: int) -> tuple[Batch, Pools]:
         slots=slots(count, model.device),
         starts=torch.arange(0, count * length + 1, length, dtype=torch.int32, device=model.device),
         remembers=pools.remembers,
-        lengths=(length,) * count,
     )
     return batch, pools
 
@@ -183,12 +174,12 @@ def decode_profile(model: ServedModel, name: str, count: int) -> str:
 
 
 def prefill_profile(model: ServedModel, name: str, count: int, length: int) -> str:
-    """A pass over prompts, in one part: parts beside each other take longer each."""
+    """A pass over prompts."""
     batch, pools = prompts(model, count, length)
     with torch.no_grad():
         return by_kernel(
             f"{name}, prefill {count} x {length}",
-            lambda: model.run(replace(batch, lengths=None), pools.state, pools.deltas),
+            lambda: model.run(batch, pools.state, pools.deltas),
         )
 
 

@@ -110,7 +110,6 @@ class Runner:
             starts=self._pools.on_device([0, *ends], torch.int32),
             remembers=self._pools.remembers,
             reads_memory=self._reads_memory(sequences),
-            lengths=None if self._alone else tuple(piece.length for piece in pieces),
         )
         hidden = self._model.run(batch, self._pools.state, self._pools.deltas)
         scored = [

@@ -196,12 +196,7 @@ class Teaching:
 
     @torch.no_grad()
     def _reread(self, lessons: Seq[Lesson], rows: Rows) -> None:
-        batch = Batch(
-            tokens=rows.batch.tokens,
-            slots=rows.batch.slots,
-            starts=rows.batch.starts,
-            lengths=None if self._alone else tuple(rows.lengths),
-        )
+        batch = Batch(tokens=rows.batch.tokens, slots=rows.batch.slots, starts=rows.batch.starts)
         hidden = self._model.run(batch, self._state, self._deltas)
         parts = zip(torch.split(hidden, LOGITS_AT_ONCE), torch.split(rows.targets, LOGITS_AT_ONCE), strict=True)
         nll = torch.cat([F.cross_entropy(self._model.logits(h), t, reduction="none") for h, t in parts])

@@ -14,11 +14,11 @@ from hope_serve.model.serving.slab import Slab
 class Served:
     """``model`` in serving form, with ``num_slots`` slots."""
 
-    def __init__(self, model, num_slots, *, device="cpu", precision=None, part_rows=None):
+    def __init__(self, model, num_slots, *, device="cpu", precision=None):
         dtype = getattr(model, "weights", model).embedding.dtype
         precision = precision or Precision(compute=dtype, state=dtype, ring=dtype, deltas=dtype)
         self.device = device
-        self.model = ServedModel(model, device=device, precision=precision, part_rows=part_rows)
+        self.model = ServedModel(model, device=device, precision=precision)
         self.rows = self.model.state_pool(num_slots)
         self.memories = Slab(self.model.delta_layout(precision.deltas), num_slots, device=device)
         for slot in range(num_slots + 1):
@@ -42,7 +42,6 @@ class Served:
             tokens=torch.cat([torch.as_tensor(ids) for ids in runs.values()]).to(self.device),
             slots=torch.tensor(list(runs), dtype=torch.int32, device=self.device),
             starts=starts.to(self.device),
-            lengths=tuple(counts),
         )
         hidden = self.model.run(batch, self.rows, self.deltas)
         return dict(zip(runs, hidden.split(counts), strict=True))

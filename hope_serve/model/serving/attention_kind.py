@@ -25,7 +25,7 @@ CUT_TOKENS = 64
 class AttentionKind:
     """See ``Kind``."""
 
-    cut_tokens, rereads, captures_lessons, reads_in_parts = (CUT_TOKENS,), True, False, False
+    cut_tokens, rereads, captures_lessons = (CUT_TOKENS,), True, False
 
     def __init__(self, model: AttentionModel) -> None:
         self.model, self.config = model, model.config

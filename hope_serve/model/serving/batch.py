@@ -17,7 +17,6 @@ class Batch:
     remembers: [S] uint8 over the slots of memories, 0 where there is none to be read; None reads all but slot 0's.
     reads_memory: whether any of the sequences reads a memory.
     fills_chunk: for one token each, whether any sequence may end a chunk with it.
-    lengths: tokens of each sequence, where the host knows them and the pass may be computed in parts (``waves``).
     """
 
     tokens: Tensor
@@ -27,7 +26,6 @@ class Batch:
     remembers: Tensor | None = None
     reads_memory: bool = True
     fills_chunk: bool = True
-    lengths: tuple[int, ...] | None = None
 
     @property
     def memory_slots(self) -> Tensor:

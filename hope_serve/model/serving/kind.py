@@ -156,11 +156,6 @@ class Kind(Protocol):
         ...
 
     @property
-    def reads_in_parts(self) -> bool:
-        """Whether parts of a long prompt had better run beside each other, since each waits for its own memories."""
-        ...
-
-    @property
     def captures_lessons(self) -> bool:
         """Whether segments of one length can replay a CUDA graph."""
         ...

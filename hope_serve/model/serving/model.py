@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -22,7 +21,6 @@ from hope_serve.model.serving.precision import Precision
 from hope_serve.model.serving.product import Shared, product
 from hope_serve.model.serving.slab import Part, SlabLayout
 from hope_serve.model.serving.titans_kind import TitansKind
-from hope_serve.model.serving.waves import PART_ROWS, Pass, Waves
 from hope_serve.tokenizer import Vocabulary
 
 LayerDeltas = Sequence[Sequence[Delta]]
@@ -61,26 +59,14 @@ class ServedModel:
         model: the model, on the CPU.
         device: where the served form goes.
         max_context_tokens: how many a sequence may have, of a kind whose state grows with them; 0 is the model's own.
-        part_rows: rows of a part of a pass (``waves``), 0 for passes in one; None: as the device and the kind have it.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        *,
-        device: str,
-        precision: Precision,
-        max_context_tokens: int = 0,
-        part_rows: int | None = None,
-    ) -> None:
+    def __init__(self, model: Model, *, device: str, precision: Precision, max_context_tokens: int = 0) -> None:
         self.kind = kind_of(model)
         self.config, self.device, self.precision = self.kind.config, torch.device(device), precision
         self.max_context_tokens = context_limit(self.kind, max_context_tokens)
         self._parts = self.kind.parts(device, precision)
         self.rules = self._parts.rules
-        if part_rows is None:
-            part_rows = PART_ROWS if self.device.type == "cuda" and self.kind.reads_in_parts else 0
-        self.waves = Waves(self.device, part_rows=part_rows, grain=math.lcm(*self.kind.cut_tokens))
 
     def state_pool(self, num_slots: int) -> StatePool:
         """What ``num_slots`` sequences carry, all before their first token."""
@@ -115,17 +101,12 @@ class ServedModel:
         Returns:
             hidden [N, d] after the final norm, in the compute dtype.
         """
-        return self.waves.run(batch, lambda part: self._pass(part, state, deltas), len(self._parts.layers))
-
-    def _pass(self, batch: Batch, state: StatePool, deltas: LayerDeltas | None) -> Pass:
         parts, dtype = self._parts, self.precision.compute
         h, x = F.embedding(batch.tokens, parts.embedding).to(self.precision.wide), None
         eps, shared = parts.norm_eps, state.begin(batch)
         for index, (layer, slots) in enumerate(zip(parts.layers, state.layers, strict=True)):
             h, y = residual_norm(h, x, layer.mixer_norm, eps, dtype)
-            yield
             x = layer.mixer.run(y, batch, slots, shared)
-            yield
             learned = iter(deltas[index] if deltas else ())
             for norm, level in zip(layer.level_norms, layer.levels, strict=True):
                 h, y = residual_norm(h, x, norm, eps, dtype)

@@ -56,7 +56,7 @@ class TitansPool(Slab, TitansStates):
 class TitansKind:
     """See ``Kind``."""
 
-    max_context_tokens, rereads, captures_lessons, reads_in_parts = 0, False, True, True
+    max_context_tokens, rereads, captures_lessons = 0, False, True
 
     def __init__(self, model: HopeModel) -> None:
         self.model, self.config = model, model.config
