@@ -83,10 +83,10 @@ BRINGS = {
 @pytest.mark.parametrize("row", [0.0, 0.0005, 0.003, 0.01])
 @pytest.mark.parametrize("kinds", [("rows",), ("prompts",), ("lessons",), ("rows", "prompts", "lessons")])
 def test_a_stream_keeps_more_than_half_of_its_rate_whatever_another_tenant_brings(kinds, row):
+    """Four fifths by what steps show: the rest is for what they do not."""
     machine, (one,) = Machine(row=row), drawing(MODEST)
     planner = busy(one, *(theirs for kind in kinds for theirs in BRINGS[kind](GREEDY)))
-    share = machine.rate(planner, one) / machine.alone()
-    assert share >= (0.61 if row < 0.01 else 0.55)
+    assert machine.rate(planner, one) / machine.alone() >= 0.8
 
 
 def test_attackers_of_several_tenants_do_not_add_up():
@@ -94,7 +94,7 @@ def test_attackers_of_several_tenants_do_not_add_up():
     planner = busy(
         one, *BRINGS["rows"](GREEDY), *BRINGS["prompts"](THIRD), *BRINGS["lessons"](Owner(tenant="d", user="d"))
     )
-    assert machine.rate(planner, one) / machine.alone() >= 0.6
+    assert machine.rate(planner, one) / machine.alone() >= 0.8
 
 
 @pytest.mark.parametrize("kinds", [("prompts",), ("lessons",), ("prompts", "lessons")])
