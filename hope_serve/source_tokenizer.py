@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from hope_serve.chat_template import ChatTemplate, ChatTemplateError
 from hope_serve.message import Message
-from hope_serve.tokenizer import BYTE_OF_SYMBOL, LONG, TokenizerError, read_fast
+from hope_serve.tokenizer import BYTE_OF_SYMBOL, LONG, TokenizerError, batch_ids, read_fast
 
 _SPACE = "\u2581"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -70,7 +70,7 @@ class SourceTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """See ``Vocabulary.encode_batch``."""
-        return [list(e.ids) for e in self._plain.encode_batch(list(texts), add_special_tokens=False)]
+        return batch_ids(self._plain, texts)
 
     def encode_lesson(self, text: str) -> list[int]:
         """See ``Vocabulary.encode_lesson``: the text as it stands, the way memory parts are trained."""
@@ -120,7 +120,7 @@ class SourceTokenizer:
             if i % 2:
                 ids += self.encode(marked.spellings[int(part)])
             elif part:
-                ids += self._marked.encode_batch([part], add_special_tokens=False)[0].ids
+                ids += batch_ids(self._marked, [part])[0]
         return ids
 
     def _starts(self, bos_token: str) -> tuple[int, ...]:

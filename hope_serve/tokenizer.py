@@ -159,7 +159,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of many texts at once."""
-        return [list(e.ids) for e in self._fast.encode_batch(list(texts), add_special_tokens=False)]
+        return batch_ids(self._fast, texts)
 
     def encode_document(self, text: str) -> list[int]:
         """A text to be learned or continued: opened, not closed."""
@@ -245,6 +245,14 @@ def read_fast(path: Path) -> FastTokenizer:
         raise TokenizerError(f"cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise TokenizerError(f"this is no tokenizer file ({error}); fetch it again") from error
+
+
+def batch_ids(fast: FastTokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of plain texts, without where in its text each token stands.
+
+    Keeping that takes as long again, and letting go of it holds up every other thread: 14 ms after a megabyte.
+    """
+    return [encoding.ids for encoding in fast.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
 def _special_ids(fast: FastTokenizer) -> range:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from support.tiny_model import TEXT, tiny_tokenizer, tokenizer_bytes
+from tokenizers import Tokenizer as FastTokenizer
 
 from hope_serve.api import Message
 from hope_serve.tokenizer import StreamDecoder, Tokenizer, TokenizerError
@@ -50,6 +51,15 @@ def test_what_a_file_says_about_batches_is_not_applied_and_that_is_told(changed,
     chat = [Message(role="user", text=LONG)]
     assert tokenizer.encode_chat(chat) == plain.encode_chat(chat)
     assert "are not applied" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "piece", ["a dog", "<|end|> ", "naïve cafe\u0301 日本語 🎉\r\n\t", "\x00\ufeff\u2028", "     "]
+)
+def test_a_long_text_has_the_ids_that_the_library_gives_with_their_places(piece):
+    library, text = FastTokenizer.from_buffer(tokenizer_bytes()), piece * 700
+    library.encode_special_tokens = True
+    assert tiny_tokenizer().encode(text) == library.encode(text, add_special_tokens=False).ids
 
 
 def without_last_token(tree):
