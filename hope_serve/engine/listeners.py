@@ -51,11 +51,11 @@ class ChoiceListener:
 
 
 class Pending:
-    """The listener of a sequence that answers all at once; ``finished`` completes when it has left the engine."""
+    """The listener of a sequence that answers all at once; ``outcome`` is there when it has left the engine."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[Sequence] = self._loop.create_future()
+        self.outcome: asyncio.Future[Sequence] = self._loop.create_future()
 
     def on_token(self, sequence: Sequence, drawn: TokenLogprob) -> bool:  # noqa: ARG002
         """These sequences draw nothing."""
@@ -70,19 +70,19 @@ class Pending:
         """Submit and wait. A caller that leaves early cancels the sequence within a step."""
         engine.submit(sequence)
         try:
-            return await self._done
+            return await self.outcome
         finally:
             if not sequence.done:
                 sequence.cancelled = True
                 engine.wake()
 
     def _complete(self, sequence: Sequence) -> None:
-        if self._done.done():
+        if self.outcome.done():
             return
         if sequence.error is not None:
-            self._done.set_exception(sequence.error)
+            self.outcome.set_exception(sequence.error)
         else:
-            self._done.set_result(sequence)
+            self.outcome.set_result(sequence)
 
 
 def carried(sequence: Sequence) -> Carried[Any] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Sequence as Seq
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -94,7 +95,10 @@ class SequenceEngine:
         if self._shares_openings and opening and len(task.continuations) > 1:
             read = await self._finished(_scoring(task, opening, start, keeps_state=True))
             start, opening = replace(start, state=read.final_state, consumed=len(opening)), []
-        return await _together(self._weighed(task, [*opening, last], c, start) for c in task.continuations)
+        texts = await asyncio.to_thread(_texts, [*opening, last], task.continuations)  # as long as a message may be
+        score_from = len(opening)
+        sequences = (_scoring(task, fed, start, targets=targets, score_from=score_from) for fed, targets in texts)
+        return tuple(map(_weighed, await self._all_finished(sequences)))
 
     async def _give_up_when_stuck(self) -> None:
         while True:
@@ -103,22 +107,32 @@ class SequenceEngine:
                 self._loop.give_up()
                 return
 
-    async def _weighed(
-        self, task: ScoreTask[Tensor], opening: list[int], continuation: tuple[int, ...], start: Start
-    ) -> ScoreResult:
-        tokens = [*opening, *continuation]
-        sequence = await self._finished(
-            _scoring(task, tokens[:-1], start, targets=tokens[1:], score_from=len(opening) - 1)
-        )
-        return ScoreResult(
-            logprob=sum(sequence.token_logprobs),
-            token_logprobs=tuple(sequence.token_logprobs),
-            is_greedy=all(sequence.greedy_hits),
-        )
-
     async def _finished(self, sequence: Sequence) -> Sequence:
         assert isinstance(sequence.listener, Pending)
         return await sequence.listener.finished(sequence, self._loop)
+
+    async def _all_finished(self, sequences: Iterable[Sequence]) -> list[Sequence]:
+        """What became of all of them; when one is refused, those before it are given up, and none behind it is begun.
+
+        No task for each: an error that knows them keeps every one, with its tokens, until the whole process is
+        searched for garbage, and the event loop stands still meanwhile.
+        """
+        submitted: list[Sequence] = []
+        try:
+            for sequence in sequences:
+                self._loop.submit(sequence)
+                submitted.append(sequence)
+            return await asyncio.gather(*map(_outcome, submitted))
+        finally:
+            self._give_up([sequence for sequence in submitted if not sequence.done])
+            submitted.clear()
+
+    def _give_up(self, sequences: list[Sequence]) -> None:
+        for sequence in sequences:
+            sequence.cancelled = True
+            _outcome(sequence).cancel()
+        if sequences:
+            self._loop.wake()
 
 
 def _choice(task: GenerateTask[Tensor, Any], index: int, seed: int, events: asyncio.Queue[Event]) -> Sequence:
@@ -171,11 +185,19 @@ def _scoring(task: ScoreTask[Tensor], tokens: list[int], start: Start, **options
     )
 
 
-async def _together(calls: Iterable[Coroutine[Any, Any, ScoreResult]]) -> tuple[ScoreResult, ...]:
-    """All of them; when one is refused, the others are given up."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return tuple(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
+def _texts(opening: list[int], continuations: Seq[tuple[int, ...]]) -> list[tuple[list[int], list[int]]]:
+    """What is fed for each continuation, and the successor of every token of it."""
+    return [([*opening, *ids[:-1]], [*opening[1:], *ids]) for ids in continuations]
+
+
+def _outcome(sequence: Sequence) -> asyncio.Future[Sequence]:
+    assert isinstance(sequence.listener, Pending)
+    return sequence.listener.outcome
+
+
+def _weighed(sequence: Sequence) -> ScoreResult:
+    return ScoreResult(
+        logprob=sum(sequence.token_logprobs),
+        token_logprobs=tuple(sequence.token_logprobs),
+        is_greedy=all(sequence.greedy_hits),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from support.engine_calls import ANN, adapt, generate, ids
 from support.waiting import until
 
 from hope_serve.api import ScoreRequest
+from hope_serve.engine.sequence import Sequence
 from hope_serve.errors import Exhausted, InvalidRequest
 from hope_serve.metrics import Metrics
 
@@ -65,6 +67,18 @@ async def test_when_one_continuation_is_refused_the_others_are_given_up(open_eng
         gauges = ("hope_queue_tokens", "hope_requests_running")
         value = metrics.registry.get_sample_value
         await until(lambda: not any(value(name) for name in gauges), 2)  # what was admitted of it would take longer
+
+
+async def test_a_refused_score_leaves_no_tokens_for_a_search_through_everything(open_engine):
+    async with open_engine(max_slots=1, max_batch_tokens=8, max_queue_tokens=20_000) as engine:
+        gc.collect()
+        gc.disable()
+        try:
+            with pytest.raises(Exhausted):
+                await engine.score(ScoreRequest(prompt=(7,), continuations=((8,) * 4000,) * 50))
+            await until(lambda: not any(type(one) is Sequence for one in gc.get_objects()), 2)
+        finally:
+            gc.enable()
 
 
 async def test_greedy_continuation_is_known_as_such(engine):
