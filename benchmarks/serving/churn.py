@@ -116,11 +116,10 @@ async def _rate(engine: NativeEngine, order: list[Tensor], tokens: int) -> tuple
         async with gate:
             began, count = time.perf_counter(), 0
             task = GenerateTask(prompt=(1 + number % 250, 2, 3, 4), sampling=sampling, memory=memory)
-            async for event in engine.generate(task):
-                if isinstance(event, TokenDrawn):
-                    count += 1
-                    if count == 1:
-                        waits.append(time.perf_counter() - began)
+            async for came in engine.generate(task):
+                if not count:
+                    waits.append(time.perf_counter() - began)
+                count += sum(isinstance(event, TokenDrawn) for event in came)
             if count != tokens:
                 raise RuntimeError(f"{count} tokens came instead of {tokens}")
 

@@ -100,9 +100,8 @@ async def engine_gap(sampling: SamplingParams) -> float:
     times: list[float] = []
     for _ in range(2):  # the first one warms up
         times.clear()
-        async for event in engine.generate(GenerateTask(prompt=PROMPT, sampling=sampling)):
-            if isinstance(event, TokenDrawn):
-                times.append(time.perf_counter())
+        async for came in engine.generate(GenerateTask(prompt=PROMPT, sampling=sampling)):
+            times += [time.perf_counter() for event in came if isinstance(event, TokenDrawn)]
     await engine.close()
     return statistics.median(b - a for a, b in pairwise(times))
 

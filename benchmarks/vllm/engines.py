@@ -188,9 +188,10 @@ class NativeDriven:
         from hope_serve.api.engine import GenerateTask, TokenDrawn
 
         asked = SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)
-        async for event in self._engine.generate(GenerateTask(prompt=prompt, sampling=asked, memory=memory)):
-            if isinstance(event, TokenDrawn):
-                self._got.put_nowait(name)
+        async for came in self._engine.generate(GenerateTask(prompt=prompt, sampling=asked, memory=memory)):
+            for event in came:
+                if isinstance(event, TokenDrawn):
+                    self._got.put_nowait(name)
         self.ended.add(name)
         self._tasks.pop(name, None)
 

@@ -92,10 +92,11 @@ async def _drawn(engine: Any, text: tuple[int, ...], row: Any) -> list[tuple[int
     asked = SamplingParams(temperature=0.0, max_tokens=DRAWN, logprobs=2, ignore_eos=True)
     events = engine.generate(GenerateTask(prompt=text, sampling=asked, memory=row))
     found = []
-    async for event in events:
-        if isinstance(event, TokenDrawn) and event.logprob:
-            (_, best), (_, second) = event.logprob.top
-            found.append((event.token, best - second))
+    async for came in events:
+        for event in came:
+            if isinstance(event, TokenDrawn) and event.logprob:
+                (_, best), (_, second) = event.logprob.top
+                found.append((event.token, best - second))
     return found
 
 

@@ -103,6 +103,10 @@ class ChoiceEnded(Generic[State]):
     num_reread: int = 0
 
 
+Events = Sequence[TokenDrawn | ChoiceEnded[State]]
+"""What became of a task's choices, in its order."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoreTask(Generic[Memory]):
     """Continuations to weigh after one prompt, which is read once for all."""
@@ -165,8 +169,10 @@ class Engine(Protocol[Memory, Learned, State]):
         """Stop after the current step."""
         ...
 
-    def generate(self, task: GenerateTask[Memory, State]) -> AsyncGenerator[TokenDrawn | ChoiceEnded[State]]:
-        """Tokens of every choice, and one ChoiceEnded each. Leaving early frees its slots within a step.
+    def generate(self, task: GenerateTask[Memory, State]) -> AsyncGenerator[Events[State]]:
+        """Tokens of every choice, and one ChoiceEnded each; all that came since the caller last asked, at least one.
+
+        Leaving early frees its slots within a step.
 
         Raises:
             Exhausted, DeadlineExceeded, Unavailable: it cannot be served now.

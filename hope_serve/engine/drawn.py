@@ -53,7 +53,7 @@ class Drawn:
         token, logprob, is_number, ids, values = (part.tolist() for part in self.copies.wait())
         rows = zip(self.sequences, token, logprob, is_number, ids, values, strict=True)
         return [
-            (s, TokenLogprob(token=t, logprob=p, top=_ranked(s, i, v)) if good else None)
+            (s, TokenLogprob(token=t, logprob=p, top=_ranked(s, i, v) if i else ()) if good else None)
             for s, t, p, good, i, v in rows
         ]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from hope_serve.api import TokenLogprob
 from hope_serve.api.engine import Carried, ChoiceEnded, TokenDrawn
@@ -14,12 +16,49 @@ from hope_serve.engine.sequence import History, Sequence
 Event = TokenDrawn | ChoiceEnded[Any] | BaseException
 
 
+class Mail:
+    """Calls from other threads that one event loop makes, in their order; however many wait, it is woken once.
+
+    Waking an event loop is a system call, and a step of the engine has news for hundreds of calls.
+    """
+
+    _of: ClassVar[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mail]] = weakref.WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)  # it is kept for as long as its loop, which it must not keep
+        self._calls: deque[tuple[Callable[[Any], object], Any]] = deque()
+        self._woken = False
+
+    @classmethod
+    def here(cls) -> Mail:
+        """That of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in cls._of:
+            cls._of[loop] = cls(loop)
+        return cls._of[loop]
+
+    def post(self, call: Callable[[Any], object], argument: Any) -> None:
+        """Let the event loop make a call; it is lost if the loop is closed."""
+        self._calls.append((call, argument))
+        loop = None if self._woken else self._loop()
+        if loop is not None and not loop.is_closed():
+            self._woken = True
+            loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False  # before the box is emptied: whoever posts from here on wakes the loop again
+        calls = self._calls
+        while calls:
+            call, argument = calls.popleft()
+            call(argument)
+
+
 class ChoiceListener:
     """Turns what becomes of one choice into events of a queue."""
 
     def __init__(self, index: int, ends_text: Callable[[int], bool] | None, events: asyncio.Queue[Event]) -> None:
         self._index, self._ends_text, self._events = index, ends_text, events
-        self._loop = asyncio.get_running_loop()
+        self._mail = Mail.here()
 
     def on_token(self, sequence: Sequence, drawn: TokenLogprob) -> bool:
         """Emit the token; True when the text ends with it."""
@@ -46,16 +85,18 @@ class ChoiceListener:
             )
 
     def _send(self, event: Event) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        self._mail.post(self._events.put_nowait, event)
 
 
 class Pending:
-    """The listener of a sequence that answers all at once; ``outcome`` is there when it has left the engine."""
+    """The listener of a sequence that answers all at once; ``outcome`` is done when it has left the engine.
+
+    Nothing of it leads back to the sequence, whose memories would otherwise wait for a search for garbage.
+    """
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.outcome: asyncio.Future[Sequence] = self._loop.create_future()
+        self._mail = Mail.here()
+        self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def on_token(self, sequence: Sequence, drawn: TokenLogprob) -> bool:  # noqa: ARG002
         """These sequences draw nothing."""
@@ -63,26 +104,27 @@ class Pending:
 
     def on_end(self, sequence: Sequence) -> None:
         """Wake the caller."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._complete, sequence)
+        self._mail.post(self._complete, sequence)
 
     async def finished(self, sequence: Sequence, engine: EngineLoop) -> Sequence:
         """Submit and wait. A caller that leaves early cancels the sequence within a step."""
         engine.submit(sequence)
         try:
-            return await self.outcome
+            await self.outcome
+            return sequence
         finally:
             if not sequence.done:
                 sequence.cancelled = True
                 engine.wake()
 
     def _complete(self, sequence: Sequence) -> None:
+        error, sequence.error = sequence.error, None  # whoever raises it has the sequence among its variables
         if self.outcome.done():
             return
-        if sequence.error is not None:
-            self.outcome.set_exception(sequence.error)
+        if error is not None:
+            self.outcome.set_exception(error)
         else:
-            self.outcome.set_result(sequence)
+            self.outcome.set_result(None)
 
 
 def carried(sequence: Sequence) -> Carried[Any] | None:

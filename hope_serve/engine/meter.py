@@ -48,9 +48,9 @@ class Meter:
         if sequence.purpose is Purpose.GENERATE:
             self._metrics.prompt_tokens_total().inc(num_tokens)
 
-    def wrote_token(self) -> None:
-        """One token more, whether or not anybody still waits for it."""
-        self._metrics.generation_tokens_total().inc()
+    def wrote(self, num_tokens: int) -> None:
+        """Tokens that were drawn, whether or not anybody still waits for them."""
+        self._metrics.generation_tokens_total().inc(num_tokens)
 
     def observe(self, num_tokens: int, seconds: float) -> None:
         """One step."""

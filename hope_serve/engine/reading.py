@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from hope_serve.api import ScoreResult
-from hope_serve.api.engine import ChoiceEnded, GenerateTask, Purpose, ScoreTask, TokenDrawn
+from hope_serve.api.engine import ChoiceEnded, Events, GenerateTask, Purpose, ScoreTask, TokenDrawn
 from hope_serve.engine.draws import row_key
 from hope_serve.engine.listeners import ChoiceListener, Event, Pending
 from hope_serve.engine.loop import EngineLoop
@@ -67,7 +67,7 @@ class SequenceEngine:
             self._watch.cancel()
         await asyncio.to_thread(self._loop.stop)
 
-    async def generate(self, task: GenerateTask[Tensor, Any]) -> AsyncGenerator[TokenDrawn | ChoiceEnded[Any]]:
+    async def generate(self, task: GenerateTask[Tensor, Any]) -> AsyncGenerator[Events[Any]]:
         """See ``Engine.generate``."""
         events: asyncio.Queue[Event] = asyncio.Queue()
         seed = secrets.randbits(64) if task.sampling.seed is None else task.sampling.seed
@@ -77,11 +77,12 @@ class SequenceEngine:
         left = len(sequences)
         try:
             while left:
-                event = await events.get()
-                if isinstance(event, BaseException):
-                    raise event
-                left -= isinstance(event, ChoiceEnded)
-                yield event
+                came, error = _all_of(await events.get(), events)
+                left -= sum(isinstance(event, ChoiceEnded) for event in came)
+                if came:
+                    yield came
+                if error is not None:
+                    raise error
         finally:
             if left:
                 for sequence in sequences:
@@ -122,7 +123,8 @@ class SequenceEngine:
             for sequence in sequences:
                 self._loop.submit(sequence)
                 submitted.append(sequence)
-            return await asyncio.gather(*map(_outcome, submitted))
+            await asyncio.gather(*map(_outcome, submitted))
+            return list(submitted)
         finally:
             self._give_up([sequence for sequence in submitted if not sequence.done])
             submitted.clear()
@@ -133,6 +135,18 @@ class SequenceEngine:
             _outcome(sequence).cancel()
         if sequences:
             self._loop.wake()
+
+
+def _all_of(first: Event, events: asyncio.Queue[Event]) -> tuple[Events[Any], BaseException | None]:
+    """The first event and those that wait behind it, up to an error."""
+    came: list[TokenDrawn | ChoiceEnded[Any]] = []
+    event = first
+    while not isinstance(event, BaseException):
+        came.append(event)
+        if events.empty():
+            return came, None
+        event = events.get_nowait()
+    return came, event
 
 
 def _choice(task: GenerateTask[Tensor, Any], index: int, seed: int, events: asyncio.Queue[Event]) -> Sequence:
@@ -190,7 +204,7 @@ def _texts(opening: list[int], continuations: Seq[tuple[int, ...]]) -> list[tupl
     return [([*opening, *ids[:-1]], [*opening[1:], *ids]) for ids in continuations]
 
 
-def _outcome(sequence: Sequence) -> asyncio.Future[Sequence]:
+def _outcome(sequence: Sequence) -> asyncio.Future[None]:
     assert isinstance(sequence.listener, Pending)
     return sequence.listener.outcome
 

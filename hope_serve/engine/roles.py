@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from hope_serve.api import ModelInfo, ScoreResult
-from hope_serve.api.engine import ChoiceEnded, Engine, GenerateTask, LearnTask, ScoreTask, Taught, TokenDrawn
+from hope_serve.api.engine import Engine, Events, GenerateTask, LearnTask, ScoreTask, Taught
 from hope_serve.errors import FailedPrecondition
 
 
@@ -57,7 +57,7 @@ class HalvedEngine:
         for half in self._halves:
             await half.close()
 
-    async def generate(self, task: GenerateTask[Any, Any]) -> AsyncGenerator[TokenDrawn | ChoiceEnded[Any]]:
+    async def generate(self, task: GenerateTask[Any, Any]) -> AsyncGenerator[Events[Any]]:
         """See ``Engine.generate``; FailedPrecondition where nothing reads."""
         async with aclosing(self._reading().generate(task)) as events:
             async for event in events:

@@ -132,16 +132,22 @@ class Stepper:
         return heard
 
     def _reply(self, tokens: list[tuple[Sequence, TokenLogprob | None]]) -> None:
-        now = time.monotonic()
+        """Add everybody's token. It runs once a sequence and step, so that every call in it counts."""
+        now, num_drawn = time.monotonic(), 0
         for sequence, drawn in tokens:
             if sequence.done:
                 continue
-            self._let_forks_run(sequence)
+            if sequence.forks:
+                self._let_forks_run(sequence)
             sequence.prefilled_at = sequence.prefilled_at or now
-            with self._ending(sequence):
+            try:
                 if drawn is None:
                     raise FloatingPointError("the model's logits are not numbers")
+                num_drawn += 1
                 self._extend(sequence, drawn)
+            except Exception as error:  # noqa: BLE001  a fault ends whose it is, not everybody
+                self._fail(sequence, error)
+        self._meter.wrote(num_drawn)
 
     def _let_forks_run(self, sequence: Sequence) -> None:
         forks, sequence.forks = sequence.forks, []
@@ -151,7 +157,6 @@ class Stepper:
         """Add a token, and see whether the sequence ends with it."""
         sequence.drawn.append(drawn)
         sequence.tokens.append(drawn.token)
-        self._meter.wrote_token()
         self._scheduler.wrote(sequence)
         if sequence.listener.on_token(sequence, drawn) or drawn.token in sequence.end_ids:
             self._finish(sequence, reason=FinishReason.STOP)

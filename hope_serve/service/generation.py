@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from hope_serve.api import Delta, Ended, GenerateEvent, GenerateRequest, TokenLogprob, Usage
-from hope_serve.api.engine import Carried, ChoiceEnded, Engine, GenerateTask, TokenDrawn
+from hope_serve.api.engine import Carried, ChoiceEnded, Engine, Events, GenerateTask, TokenDrawn
 from hope_serve.service.text_stream import Piece, TextStream
 from hope_serve.tokenizer import Vocabulary
 
@@ -52,23 +52,34 @@ class Generation:
     async def events(self) -> AsyncGenerator[GenerateEvent]:
         """Every choice's events until all have ended. Leaving early cancels the sequences within a step."""
         async with aclosing(self._engine.generate(self._task)) as events:
-            async for event in events:
-                text = self._texts[event.choice]
-                if isinstance(event, ChoiceEnded):
-                    for delta in self._shown(event.choice, None if text.matched_stop else text.finish()):
-                        yield delta
-                    self.carried = event.carried
-                    yield _ended(event, text.matched_stop)
-                elif not event.is_end:
-                    for delta in self._shown(event.choice, text.push(_logprob(event))):
-                        yield delta
+            async for came in events:
+                for event in self._said(came):
+                    yield event
 
-    def _shown(self, choice: int, piece: Piece | None) -> list[Delta]:
-        if piece is None or not (piece.text or piece.tokens):
+    def _said(self, came: Events[Any]) -> list[GenerateEvent]:
+        """Events as the caller hears them: what one choice has drawn meanwhile is one delta.
+
+        Whoever takes tokens more slowly than they are drawn gets more of them at a time, and costs no more for each.
+        """
+        said: list[GenerateEvent] = []
+        pieces: dict[int, list[Piece]] = {}
+        for event in came:
+            text, shown = self._texts[event.choice], pieces.setdefault(event.choice, [])
+            if isinstance(event, TokenDrawn):
+                shown += [] if event.is_end else [text.push(_logprob(event))]
+                continue
+            shown += [] if text.matched_stop else [text.finish()]
+            self.carried = event.carried
+            said += [*self._delta(event.choice, pieces.pop(event.choice)), _ended(event, text.matched_stop)]
+        return [*said, *(delta for choice, shown in pieces.items() for delta in self._delta(choice, shown))]
+
+    def _delta(self, choice: int, pieces: list[Piece]) -> list[Delta]:
+        text = "".join(piece.text for piece in pieces)
+        tokens = tuple(token for piece in pieces for token in piece.tokens)
+        if not text and not tokens:
             return []
-        logprobs = piece.tokens if self._logprobs else ()
-        ids = tuple(token.token for token in piece.tokens)
-        return [Delta(choice=choice, text=piece.text, token_ids=ids, logprobs=logprobs)]
+        ids = tuple(token.token for token in tokens)
+        return [Delta(choice=choice, text=text, token_ids=ids, logprobs=tokens if self._logprobs else ())]
 
 
 def _texts(request: GenerateRequest, tokenizer: Vocabulary) -> list[TextStream]:

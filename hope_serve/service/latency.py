@@ -35,7 +35,9 @@ class Latency:
     def _token(self, event: Delta) -> None:
         now, metrics = time.monotonic(), self._metrics
         if event.choice in self._last:
-            metrics.inter_token_latency_seconds().observe(now - self._last[event.choice])
+            each = (now - self._last[event.choice]) / len(event.token_ids)
+            for _ in event.token_ids:
+                metrics.inter_token_latency_seconds().observe(each)
         elif not self._last:
             metrics.time_to_first_token_seconds(memory_tier=self._tier).observe(now - self._began)
         self._last[event.choice] = now

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from hope_serve.api import ModelInfo
-from hope_serve.api.engine import ChoiceEnded, GenerateTask, LearnTask, Taught, TokenDrawn
+from hope_serve.api.engine import Events, GenerateTask, LearnTask, Taught
 from hope_serve.config import EngineConfig
 from hope_serve.engine.loop import EngineLoop
 from hope_serve.engine.meter import Meter
@@ -55,7 +55,7 @@ class VllmEngine(SequenceEngine):
             await asyncio.to_thread(self._stepper.close)
             self._stepper = None
 
-    async def generate(self, task: GenerateTask[Tensor, Any]) -> AsyncGenerator[TokenDrawn | ChoiceEnded[Any]]:
+    async def generate(self, task: GenerateTask[Tensor, Any]) -> AsyncGenerator[Events[Any]]:
         """See ``Engine.generate``.
 
         Raises:

@@ -129,7 +129,7 @@ class VllmStepper:
         sequence.num_fed = len(sequence.tokens)
         sequence.drawn.append(drawn)
         sequence.tokens.append(drawn.token)
-        self._meter.wrote_token()
+        self._meter.wrote(1)
         if sequence.listener.on_token(sequence, drawn) or drawn.token in sequence.end_ids:
             self._finish(sequence, reason=FinishReason.STOP)
         elif len(sequence.drawn) >= sequence.sampling.max_tokens:

@@ -11,7 +11,16 @@ from support.engine_calls import ANN, adapt, generate, generate_all, ids
 from support.tiny_model import write_tiny_checkpoint
 from support.waiting import until
 
-from hope_serve.api import FinishReason, MemoryChoice, OnMissing, SamplingParams, ScoreRequest
+from hope_serve.api import (
+    Delta,
+    Ended,
+    FinishReason,
+    GenerateRequest,
+    MemoryChoice,
+    OnMissing,
+    SamplingParams,
+    ScoreRequest,
+)
 from hope_serve.errors import DeadlineExceeded, Exhausted, InvalidRequest, NotFound
 from hope_serve.metrics import Metrics
 from hope_serve.model.checkpoint import load_checkpoint
@@ -214,8 +223,6 @@ async def test_version_asked_for_is_the_version_read(engine):
 
 async def test_leaving_early_frees_the_slot_within_a_step(open_engine):
     async with open_engine(max_slots=1) as engine:
-        from hope_serve.api import GenerateRequest
-
         sampling = SamplingParams(max_tokens=100_000, temperature=0.0, ignore_eos=True)
         stream = engine.generate(GenerateRequest(prompt=tuple(ids(1, 5)), sampling=sampling))
         async for event in stream:
@@ -224,6 +231,31 @@ async def test_leaving_early_frees_the_slot_within_a_step(open_engine):
         await stream.aclose()
         async with asyncio.timeout(5):
             await generate(engine, ids(2, 5))
+
+
+async def test_who_reads_slowly_gets_all_that_came_meanwhile_at_once(open_engine):
+    """The same text and tokens as everybody, in fewer pieces."""
+    metrics = Metrics()
+    async with open_engine(metrics=metrics) as engine:
+        wanted = await generate(engine, ids(1, 5), max_tokens=40, logprobs=2)
+        assert len(wanted.pieces) > 1
+        sampling = SamplingParams(max_tokens=40, temperature=0.0, ignore_eos=True, logprobs=2)
+        stream = engine.generate(GenerateRequest(prompt=tuple(ids(1, 5)), sampling=sampling))
+        first = None
+        async for event in stream:
+            if isinstance(event, Delta):
+                first = event
+                break
+        await until(lambda: metrics.registry.get_sample_value("hope_generation_tokens_total") == 80)
+        await until(lambda: metrics.registry.get_sample_value("hope_requests_running") == 0)
+        rest = [event async for event in stream]
+        deltas = [first, *(event for event in rest if isinstance(event, Delta))]
+        assert len(deltas[1].token_ids) > 1
+        assert len(deltas) < len(wanted.pieces)
+        assert [token for delta in deltas for token in delta.token_ids] == wanted.tokens
+        assert "".join(delta.text for delta in deltas) == wanted.text
+        assert [one.top for delta in deltas for one in delta.logprobs] == [one.top for one in wanted.logprobs]
+        assert isinstance(rest[-1], Ended)
 
 
 async def test_deadline_that_passes_is_never_reported_as_length(engine):
