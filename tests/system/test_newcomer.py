@@ -127,6 +127,11 @@ def test_the_demo_recalls(shell):
     assert '"recall_with_memory"' in said.stdout
 
 
+def test_the_demo_recalls_what_the_reader_tells(shell):
+    line = '.venv/bin/hope-serve demo --tell "My name is Ada. My boat is called Heron." --ask "What is my boat called?"'
+    assert shell.run(line).count("Your boat is called Heron.") == 2, "before the restart and after it"
+
+
 def test_ones_own_server_and_words(shell, tmp_path):
     with shell.serving(".venv/bin/hope-serve serve"):
         shell.run('echo "My name is Ada. My dog is called Biscuit. I live in Bergen." > ada.txt')
