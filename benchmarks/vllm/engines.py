@@ -71,8 +71,7 @@ class VllmDriven:
         ).create_engine_config()
         self._vllm = LLMEngine(settings, Executor.get_class(settings), log_stats=False, multiprocess_mode=False)
         cache = self._vllm.vllm_config.cache_config
-        slots = max(BATCHES) if own else 0  # a slot takes one of the blocks, all of which have one size
-        self.capacity = (int(cache.num_gpu_blocks or 0) - slots) * int(cache.block_size)
+        self.capacity = int(cache.num_gpu_blocks or 0) * int(cache.block_size)
         self.slots, self.context = max(BATCHES), CONTEXT
         self.ended: set[str] = set()
         self._open: set[str] = set()

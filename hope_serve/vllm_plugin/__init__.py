@@ -1,4 +1,4 @@
-"""What runs inside vLLM: HOPE models whose users' memories are state slots, and the connector that fills them.
+"""What runs inside vLLM: HOPE models whose users have memories of their own, and the connector that fills these.
 
 Nothing here is imported unless vLLM is installed and loads its plugins, or ``hope_serve.vllm_engine`` starts it.
 """

@@ -6,21 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from hope_kernels.cms_delta.projected_op import cms_delta_projected
 from torch import Tensor, nn
 from vllm.model_executor.layers.activation import SiluAndMul
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.layers.layernorm import RMSNorm
 from vllm.model_executor.layers.linear import MergedColumnParallelLinear, QKVParallelLinear, RowParallelLinear
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
-from vllm.model_executor.layers.mamba.mamba_utils import get_temporal_copy_spec
 from vllm.model_executor.layers.rotary_embedding import RotaryEmbedding
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
-from vllm.model_executor.models.interfaces import HasInnerState, IsHybrid
 
-from hope_serve.model.serving.slab import Part
-from hope_serve.model.serving.slot_parts import attention_parts
-from hope_serve.vllm_plugin.slots import SlotLayer
+from hope_serve.vllm_plugin.memories import Memories
 
 
 class Rotations(RotaryEmbedding):  # type: ignore[misc]
@@ -33,26 +28,6 @@ class Rotations(RotaryEmbedding):  # type: ignore[misc]
 
     def _compute_inv_freq(self, base: float) -> Tensor:  # noqa: ARG002
         return torch.tensor(self._frequencies, dtype=torch.float32)
-
-
-class Memory(SlotLayer):
-    """A request's B [d, r] in one layer."""
-
-    def __init__(self, config: Any, prefix: str) -> None:
-        super().__init__(_parts(config), prefix)
-
-    def forward(self, down_and_projected: Tensor) -> Tensor:
-        """y + B p of rows [N, d + r] that hold y and p; rows of nobody give y."""
-        width = self.parts[0].shape[0]
-        pool = self.kv_cache[0]
-        done = [
-            cms_delta_projected(down_and_projected[begin:end], pool, slots, starts)
-            for begin, end, slots, starts in self.runs()
-        ]
-        at = sum(map(len, done))
-        if at < len(down_and_projected):
-            done.append(down_and_projected[at:, :width])
-        return done[0] if len(done) == 1 else torch.cat(done)
 
 
 class Layer(nn.Module):
@@ -81,10 +56,9 @@ class Layer(nn.Module):
         self.gate_up = MergedColumnParallelLinear(d, [wide] * 2, bias=False, prefix=f"{prefix}.gate_up")
         self.swiglu = SiluAndMul()
         self.down = RowParallelLinear(wide, d + config.memory_rank, bias=False, prefix=f"{prefix}.down")
-        self.memory = Memory(config, f"{prefix}.memory")
 
     def forward(self, positions: Tensor, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x: what the layer before added, not yet in ``residual``."""
+        """(y and p of the down projection [N, d + r], residual). x: what the layer before added, not yet in it."""
         if residual is None:
             x, residual = self.attention_norm(x), x
         else:
@@ -92,26 +66,11 @@ class Layer(nn.Module):
         query, key, value = self.query_key_value(x)[0].split(self.sizes, -1)
         query, key = self.rotations(positions, query, key)
         x, residual = self.mlp_norm(self.output(self.attention(query, key, value))[0], residual)
-        return self.memory(self.down(self.swiglu(self.gate_up(x)[0]))[0]), residual
+        return self.down(self.swiglu(self.gate_up(x)[0]))[0], residual
 
 
-class HopeAttentionForCausalLM(nn.Module, HasInnerState, IsHybrid):  # type: ignore[misc]
+class HopeAttentionForCausalLM(nn.Module):
     """A checkpoint of the attention kind, with its memory part merged in."""
-
-    @classmethod
-    def get_mamba_state_shape_from_config(cls, vllm_config: Any) -> tuple[tuple[int, ...], ...]:
-        """Of a layer's slot."""
-        return tuple(part.shape for part in _parts(vllm_config.model_config.hf_config))
-
-    @classmethod
-    def get_mamba_state_dtype_from_config(cls, vllm_config: Any) -> tuple[torch.dtype, ...]:
-        """Of a layer's slot."""
-        return tuple(part.dtype for part in _parts(vllm_config.model_config.hf_config))
-
-    @classmethod
-    def get_mamba_state_copy_func(cls) -> tuple[Any, ...]:
-        """How vLLM would copy a slot."""
-        return (get_temporal_copy_spec,)
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         super().__init__()
@@ -122,6 +81,7 @@ class HopeAttentionForCausalLM(nn.Module, HasInnerState, IsHybrid):  # type: ign
             Layer(config, rotations, vllm_config.cache_config, f"{prefix}layers.{i}")
             for i in range(config.num_hidden_layers)
         )
+        self.memories = Memories(vllm_config, f"{prefix}layers.0.attention")
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.head = ParallelLMHead(config.vocab_size, config.hidden_size, prefix=f"{prefix}head")
         if config.tie_word_embeddings:
@@ -144,8 +104,10 @@ class HopeAttentionForCausalLM(nn.Module, HasInnerState, IsHybrid):  # type: ign
         """Hidden rows [N, d] after the final norm."""
         x = self.embed_input_ids(input_ids) if inputs_embeds is None else inputs_embeds
         residual: Tensor | None = None
-        for layer in self.layers:
-            x, residual = layer(positions, x, residual)
+        rows = self.memories.rows()
+        for i, layer in enumerate(self.layers):
+            given, residual = layer(positions, x, residual)
+            x = self.memories.moved(i, given, rows)
         hidden: Tensor = self.norm(x, residual)[0]
         return hidden
 
@@ -167,8 +129,3 @@ class HopeAttentionForCausalLM(nn.Module, HasInnerState, IsHybrid):  # type: ign
                 loader(parameter, tensor)
             loaded.add(name)
         return loaded
-
-
-def _parts(config: Any) -> tuple[Part, ...]:
-    dtype: torch.dtype = getattr(torch, config.memory_dtype)
-    return tuple(attention_parts(config.hidden_size, config.memory_rank, dtype).values())

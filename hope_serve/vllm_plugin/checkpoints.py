@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
@@ -15,15 +14,12 @@ from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 from vllm.transformers_utils.config import register_config_parser
 from vllm.transformers_utils.config_parser_base import ConfigParserBase
 
-from hope_serve.model.attention_checkpoint import AttentionConfig, read_attention_config
+from hope_serve.model.attention_checkpoint import read_attention_config
 from hope_serve.model.attention_model import load_attention
 from hope_serve.model.checkpoint import CONFIG, planned_config
-from hope_serve.model.config import HopeConfig
 from hope_serve.model.load import is_attention
+from hope_serve.model.words import attention_words, titans_words
 from hope_serve.vllm_plugin import FORMAT
-
-MAX_POSITIONS = 2**24
-"""Of Titans, whose state has a constant size: any number that vLLM can count to."""
 
 
 class HopeVllmConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
@@ -56,9 +52,9 @@ class HopeConfigParser(ConfigParserBase):  # type: ignore[misc]
         """The config of a checkpoint's folder."""
         folder = Path(model)
         if is_attention(folder):
-            words = _attention_words(read_attention_config(folder / CONFIG))
+            words = attention_words(read_attention_config(folder / CONFIG))
         else:
-            words = _titans_words(planned_config(folder))
+            words = titans_words(planned_config(folder))
         return words, HopeVllmConfig(**words)
 
 
@@ -85,37 +81,6 @@ def register_formats() -> None:
     """Tell vLLM of both."""
     register_config_parser(FORMAT)(HopeConfigParser)
     register_model_loader(FORMAT)(HopeModelLoader)
-
-
-def _attention_words(config: AttentionConfig) -> dict[str, Any]:
-    return {
-        "architectures": ["HopeAttentionForCausalLM"],
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_key_heads,
-        "head_dim": config.head_size,
-        "intermediate_size": config.wide_size,
-        "rms_norm_eps": config.norm_eps,
-        "max_position_embeddings": config.max_context_tokens + 1,  # a text is weighed by one token more
-        "tie_word_embeddings": config.tied,
-        "qkv_bias": config.biases,
-        "inverse_frequencies": list(config.inverse_frequencies),
-        "dtype": config.dtype,
-    }
-
-
-def _titans_words(config: HopeConfig) -> dict[str, Any]:
-    return {
-        "architectures": ["HopeTitansForCausalLM"],
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "max_position_embeddings": MAX_POSITIONS,
-        "dtype": config.dtype,
-        "hope": msgspec.to_builtins(config),
-    }
 
 
 def _attention_tensors(folder: Path, config: Any) -> Iterator[tuple[str, Tensor]]:

@@ -15,11 +15,6 @@ OUTER = "0.delta.outer"
 """What a memory of the attention kind is made of: B of every layer."""
 
 
-def attention_parts(hidden_size: int, rank: int, dtype: torch.dtype) -> dict[str, Part]:
-    """B [d, r]."""
-    return {OUTER: Part((hidden_size, rank), dtype)}
-
-
 def titans_parts(config: HopeConfig, precision: Precision) -> dict[str, Part]:
     """The deltas of the online levels, then a layer's state, whose short counters come last."""
     deltas = {name: Part(shape[1:], precision.deltas) for name, shape in delta_shapes(config).items()}
