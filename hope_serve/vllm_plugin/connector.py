@@ -102,8 +102,8 @@ class HopeSlotConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     def _fill(self, moves: list[Move]) -> None:
         """One copy a request and part to the device, and one launch for all slots' rows there."""
         if (found := self._context.get(memories.CONTEXT_NAME)) and moves:
-            contents = [move.handover.loads[0] if move.handover else None for move in moves]
-            found.fill([move.slot for move in moves], [move.block for move in moves], contents)
+            given_now = [move.handover.loads[0] if move.handover else None for move in moves]
+            found.fill([move.slot for move in moves], [move.block for move in moves], given_now)
             return
         layers = slot_layers(self._context)
         rows: list[Tensor] = []

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 class Rows(NamedTuple):
-    """The rows of a step that belong to somebody, the first ``count``. slots, starts: as ``cms_delta_projected``."""
+    """The rows of a step that belong to somebody, the first ``num_rows``. slots, starts: as ``cms_delta_projected``."""
 
-    count: int
+    num_rows: int
     slots: Tensor
     starts: Tensor | None
 
@@ -51,7 +51,7 @@ class BlockPool(nn.Module):
 
     def moved(self, layer: int, down_and_projected: Tensor, rows: Rows | None) -> Tensor:
         """y + B p of rows [N, d + r] that hold y and p; rows of nobody give y."""
-        count, width = rows.count if rows else 0, self.pool.shape[2]
+        count, width = rows.num_rows if rows else 0, self.pool.shape[2]
         rest = down_and_projected[count:, :width]
         if rows is None or not count:
             return rest
