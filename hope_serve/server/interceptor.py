@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -194,6 +194,20 @@ def _parsed(handler: Any, raw: bytes) -> Pb:
 async def _refuse(call: Call, error: HopeError) -> None:
     call.code = code_of(error)
     status = write_status(error, call.correlation_id)
-    with suppress(TimeoutError):
+    sent = trailers(status, error)
+    _forget(error)
+    try:
         async with asyncio.timeout(ABORT_SECONDS):
-            await call.context.abort(call.code, status.message, trailers(status, error))
+            await call.context.abort(call.code, status.message, sent)
+    except TimeoutError:
+        pass
+    except grpc.aio.AbortError as ended:
+        _forget(ended)  # the library keeps it with the call, and raises it again when the handler returns
+
+
+def _forget(error: BaseException) -> None:
+    """Let an error that has done its work know nothing of where it was.
+
+    It leads to every frame that it passed, and one of them to it: whole messages would wait for a search for garbage.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import gc
 
+import grpc
 import pytest
 import torch
 from support.server_running import connect
 
 from hope_serve.api import SamplingParams
-from hope_serve.errors import HopeError
+from hope_serve.errors import HopeError, InvalidRequest
+from hope_serve.pb.hope.v1 import content_pb2, inference_pb2
+from hope_serve.wire.calls import ScoreCall
 
 SHORT = SamplingParams(max_tokens=6, temperature=0.0)
 TEXT = "the sea is wide and the ships are old "
@@ -59,3 +62,16 @@ async def test_no_tensor_is_left_in_a_circle(server, no_collection, call):
         gc.collect()
         left = [each for each in gc.garbage if isinstance(each, torch.Tensor)]
         assert len(left) == 0
+
+
+@pytest.mark.parametrize("ids", [[10**6] * 20, [10**6] * 20_000], ids=["read at once", "read by a worker"])
+async def test_a_refused_call_leaves_nothing_of_its_message(channel, no_collection, ids):
+    parts = [inference_pb2.Continuation(token_ids=content_pb2.TokenIds(ids=ids))] * 3
+    raw = inference_pb2.ScoreRequest(text="tea", continuations=parts).SerializeToString()
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.unary_unary("/hope.v1.InferenceService/Score")(raw)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    gc.collect()
+    kinds = (inference_pb2.ScoreRequest, ScoreCall, InvalidRequest)
+    assert [type(each).__name__ for each in gc.garbage if isinstance(each, kinds)] == []
