@@ -14,7 +14,7 @@ OWN_SHARE = 1.0
 OTHERS_SHARE = 0.2
 """What other tenants bring, rows that they draw included. It is far less than as much again because of what no step
 shows: other threads that want the processor and the interpreter, caches that others have filled. On two cores that took
-a quarter to a third: of .4 a stream was left .47 to .59, .42 in the least of eight rounds; of .2 .54 to .63, .44 in the
+a quarter to a third: of .4 a stream was left .47 to .59, .42 in the least of eight rounds; of .2 .54 to .70, .44 in the
 least. A prompt of another tenant is read in a sixth of the time, and no longer in two sevenths."""
 LEAST_SHARE = 0.1
 """Prompts and lessons get at least this much, however many rows are drawn."""
