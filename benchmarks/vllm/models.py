@@ -17,6 +17,7 @@ from hope_serve.model.attention_checkpoint import (
     save_attention_checkpoint,
 )
 from hope_serve.model.parts import MemoryPart, expected_shapes, save_part
+from hope_serve.model.words import attention_words
 
 FINGERPRINT = "0" * 64
 
@@ -91,22 +92,12 @@ def write_config(folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = config_of(name)
     (folder / CONFIG).write_bytes(msgspec.json.encode(config))
-    llama = {
+    llama = attention_words(config) | {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_key_heads,
-        "head_dim": config.head_size,
-        "intermediate_size": config.wide_size,
-        "rms_norm_eps": config.norm_eps,
         "max_position_embeddings": config.max_context_tokens,
-        "tie_word_embeddings": config.tied,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
         "hidden_act": "silu",
-        "torch_dtype": "float16",
     }
     (folder / "llama").mkdir(exist_ok=True)
     (folder / "llama" / CONFIG).write_bytes(msgspec.json.encode(llama))
