@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import Figure, hardware
-from benchmarks.vllm.driving import returning, stream, together
+from benchmarks.vllm.driving import BATCHES, HISTORIES, returning, stream, together
 from benchmarks.vllm.models import SHAPES
 
 
@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--slots", type=int, default=256, help="of the native engine")
     parser.add_argument("--context", type=int, default=1024, help="tokens of each of its slots")
+    parser.add_argument("--histories", default=",".join(map(str, HISTORIES)), help="of everybody: %(default)s")
+    parser.add_argument("--memory-share", type=float, default=0.85, help="of the card, for vLLM")
     parser.add_argument("--quick", action="store_true", help="few users and tokens: only the way is tried")
     parser.add_argument("--eager", action="store_true", help="no captured steps of vLLM")
     parser.add_argument("--parity", action="store_true")
@@ -62,7 +64,8 @@ def _figures(options: argparse.Namespace, folder: Path) -> Iterator[Figure]:
         yield hot
         share = many.value / hot.value
         yield Figure(f"{engine.name}, {name}: {options.users} users over 10", share, "", ">= .9")
-    yield from together(engine, name, *(((1, 4), (40,)) if options.quick else ()))
+    histories = tuple(int(length) for length in options.histories.split(","))
+    yield from together(engine, name, *(((1, 4), (40,)) if options.quick else (BATCHES, histories)))
 
 
 def _engine(options: argparse.Namespace, folder: Path):
@@ -73,7 +76,8 @@ def _engine(options: argparse.Namespace, folder: Path):
     from benchmarks.vllm.engines import VllmDriven
 
     own = options.engine == "own"
-    return VllmDriven(options.size, folder, own=own, users=options.users, eager=options.eager)
+    share = options.memory_share
+    return VllmDriven(options.size, folder, own=own, users=options.users, eager=options.eager, memory_share=share)
 
 
 if __name__ == "__main__":

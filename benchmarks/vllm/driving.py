@@ -44,9 +44,7 @@ class Driven(Protocol):
         ...
 
 
-def together(
-    engine: Driven, name: str, batches: tuple[int, ...] = BATCHES, histories: tuple[int, ...] = HISTORIES
-) -> Iterator[Figure]:
+def together(engine: Driven, name: str, batches: tuple[int, ...], histories: tuple[int, ...]) -> Iterator[Figure]:
     """Tokens a second of B users who all draw, behind histories of one length."""
     for history in histories:
         for count in batches:

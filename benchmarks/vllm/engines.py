@@ -14,7 +14,6 @@ from benchmarks.vllm.models import SHAPES, memories, write_config
 from hope_serve.config import EngineConfig
 from hope_serve.engine_config import vllm_environment
 
-MEMORY_SHARE = 0.85
 CARD = torch.cuda.is_available()
 DEVICE = "cuda" if CARD else "cpu"
 """Without one only the way is tried, with the smallest shape."""
@@ -26,9 +25,12 @@ class VllmDriven:
     Args:
         own: every user has weights of their own.
         eager: steps are launched one by one instead of replayed.
+        memory_share: of the card, for weights and cache.
     """
 
-    def __init__(self, name: str, folder: Path, *, own: bool, users: int, eager: bool = False) -> None:
+    def __init__(
+        self, name: str, folder: Path, *, own: bool, users: int, eager: bool = False, memory_share: float = 0.85
+    ) -> None:
         vllm_environment()
         from vllm import EngineArgs
         from vllm.v1.attention.backends.registry import AttentionBackendEnum
@@ -60,7 +62,7 @@ class VllmDriven:
             async_scheduling=False,
             generation_config="vllm",
             distributed_executor_backend="uni",
-            gpu_memory_utilization=MEMORY_SHARE,
+            gpu_memory_utilization=memory_share,
             **({"attention_backend": AttentionBackendEnum.TRITON_ATTN} if CARD else {"kv_cache_memory_bytes": 2**28}),
             disable_log_stats=True,
             compilation_config={

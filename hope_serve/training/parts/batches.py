@@ -158,7 +158,7 @@ class BatchMaker:
 
     def _noise(self, bucket: Bucket) -> Iterator[list[int]]:
         """Texts told afterwards: always where chunks are there for it, else now and then."""
-        if bucket.learned_chunks == bucket.chunks and self.draw.random() < 0.7:
+        if bucket.fact_chunks == bucket.chunks and self.draw.random() < 0.7:
             return
         if bucket.chunk_tokens < NOISE_TOKENS[1]:
             return

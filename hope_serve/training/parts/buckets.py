@@ -11,15 +11,16 @@ CHUNK_TOKENS = 256
 
 
 def _bucket(
-    name: str, users: int, chunks: tuple[int, int, int], rows: tuple[int, int], facts: tuple[int, int]
+    name: str, users: int, chunks: tuple[int, int, int, int], rows: tuple[int, int], facts: tuple[int, int]
 ) -> Bucket:
-    """chunks: how many, of how many tokens, how many of them learned through; rows: tokens asked and of other text."""
-    count, tokens, learned = chunks
+    """chunks: how many, of what size, with facts, learned through; rows: tokens asked and of other text."""
+    count, tokens, with_facts, learned = chunks
     return Bucket(
         name=name,
         users=users,
         chunks=count,
         chunk_tokens=tokens,
+        fact_chunks=with_facts,
         learned_chunks=learned,
         ask_tokens=rows[0],
         other_tokens=rows[1],
@@ -28,13 +29,13 @@ def _bucket(
 
 
 BUCKETS = (
-    _bucket("short", 96, (1, 64, 1), (192, 48), (1, 3)),
-    _bucket("half", 56, (1, 128, 1), (288, 80), (2, 7)),
-    _bucket("chunk", 32, (1, CHUNK_TOKENS, 1), (448, 128), (3, 14)),
-    _bucket("two", 18, (2, CHUNK_TOKENS, 2), (576, 192), (4, 28)),
-    _bucket("four", 10, (4, CHUNK_TOKENS, 4), (768, 256), (8, 64)),
-    _bucket("later", 18, (8, CHUNK_TOKENS, 1), (448, 192), (3, 14)),
-    _bucket("long after", 10, (32, CHUNK_TOKENS, 1), (448, 192), (3, 14)),
+    _bucket("short", 96, (1, 64, 1, 1), (192, 48), (1, 3)),
+    _bucket("half", 56, (1, 128, 1, 1), (288, 80), (2, 7)),
+    _bucket("chunk", 32, (1, CHUNK_TOKENS, 1, 1), (448, 128), (3, 14)),
+    _bucket("two", 18, (2, CHUNK_TOKENS, 2, 2), (576, 192), (4, 28)),
+    _bucket("four", 10, (4, CHUNK_TOKENS, 4, 4), (768, 256), (8, 64)),
+    _bucket("later", 18, (8, CHUNK_TOKENS, 1, 2), (448, 192), (3, 14)),
+    _bucket("long after", 10, (32, CHUNK_TOKENS, 1, 2), (448, 192), (3, 14)),
 )
 TIMES = (2, 2, 3, 2, 2, 1, 1)
 """How often each bucket comes among thirteen batches."""

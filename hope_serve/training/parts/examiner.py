@@ -63,6 +63,7 @@ class Examiner:
             users=len(cases),
             chunks=chunks,
             chunk_tokens=CHUNK_TOKENS,
+            fact_chunks=chunks,
             learned_chunks=chunks,
             ask_tokens=0,
             other_tokens=0,

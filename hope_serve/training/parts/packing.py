@@ -22,15 +22,17 @@ class Bucket:
     """The sizes of one kind of batch.
 
     users: lessons side by side; chunks: updates of a lesson; chunk_tokens: positions of a chunk;
-    learned_chunks: those through which the outer gradient flows, the first ones; ask_tokens: of one user's row of
-    questions; other_tokens: of one user's row of unrelated text; facts: least and most of a lesson; past_chunks: how
-    many earlier chunks an adaptation still sees.
+    fact_chunks: those that facts may take, the first ones; learned_chunks: those through which the outer gradient
+    flows, the first ones, so that beyond the facts a chunk of other text may teach how little it should weigh;
+    ask_tokens: of one user's row of questions; other_tokens: of one user's row of unrelated text; facts: least and most
+    of a lesson; past_chunks: how many earlier chunks an adaptation still sees.
     """
 
     name: str
     users: int
     chunks: int
     chunk_tokens: int
+    fact_chunks: int
     learned_chunks: int
     ask_tokens: int
     other_tokens: int
@@ -40,7 +42,7 @@ class Bucket:
     @property
     def told_tokens(self) -> int:
         """Positions that facts may take."""
-        return self.learned_chunks * self.chunk_tokens
+        return self.fact_chunks * self.chunk_tokens
 
     @property
     def answer_tokens(self) -> int:
@@ -66,7 +68,7 @@ def tell_row(told: Sequence[list[int]], *, noise: Iterable[list[int]], bucket: B
     in the next, with what came before as a constant.
 
     Raises:
-        DoesNotFit: ``told`` takes more than the learned chunks, or an adaptation spans more chunks than it sees.
+        DoesNotFit: ``told`` takes more than the chunks of facts, or an adaptation spans more chunks than it sees.
     """
     row = Row(inputs=[], targets=[], mask=[], positions=[], segments=[])
     for ids in told:

@@ -13,6 +13,10 @@ from hope_serve.model.attention_learn import LayerFunctions
 from hope_serve.model.attention_ops import PLAIN, Pointwise
 from hope_serve.model.parts import expected_shapes
 
+RETAINED = 0.999
+"""What a chunk leaves of the memory at first. It hardly moves: the guard would have it fall, since a smaller memory
+departs less from the base, and what was told a hundred chunks ago would be gone."""
+
 
 def new_part(shape: AttentionShape, *, rank: int, start_rank: int, seed: int) -> dict[str, Tensor]:
     """A part that has learned nothing: orthonormal projections, a start that changes nothing."""
@@ -25,7 +29,7 @@ def new_part(shape: AttentionShape, *, rank: int, start_rank: int, seed: int) ->
     drawn = torch.randn(shape.num_layers, shape.wide_size, rank, generator=generator)
     tensors["projection"] = torch.linalg.qr(drawn)[0].mT.contiguous()
     tensors["log_rate"] += math.log(0.02)
-    tensors["decay_logit"] += math.log(0.995 / 0.005)
+    tensors["decay_logit"] += math.log(RETAINED / (1 - RETAINED))
     tensors["token_weight.bias"] -= math.log(3.0)  # a weight of 1
     return tensors
 
@@ -33,7 +37,8 @@ def new_part(shape: AttentionShape, *, rank: int, start_rank: int, seed: int) ->
 def make_optimizer(part: dict[str, Tensor], *, scale: float) -> torch.optim.AdamW:
     """AdamW over the rates, the token's weight, the projections and the start, each at its own pace."""
     groups = (
-        ([part[name] for name in ("log_rate", "decay_logit", "token_weight.bias")], 1e-2),
+        ([part[name] for name in ("log_rate", "token_weight.bias")], 1e-2),
+        ([part["decay_logit"]], 3e-4),
         ([part["token_weight.weight"]], 1e-3),
         ([part["projection"]], 1e-3),
         ([t for n, t in part.items() if n.startswith("start.")], 4e-4),

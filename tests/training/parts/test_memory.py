@@ -34,6 +34,7 @@ def make_bucket(chunks, learned=None):
         users=1,
         chunks=chunks,
         chunk_tokens=CHUNK,
+        fact_chunks=learned or chunks,
         learned_chunks=learned or chunks,
         ask_tokens=8,
         other_tokens=8,

@@ -16,6 +16,7 @@ def bucket(*, chunks=2, tokens=8, learned=None):
         users=1,
         chunks=chunks,
         chunk_tokens=tokens,
+        fact_chunks=learned or chunks,
         learned_chunks=learned or chunks,
         ask_tokens=24,
         other_tokens=8,

@@ -54,6 +54,7 @@ def taught_by_the_trainer(folder, texts):
         users=1,
         chunks=chunks,
         chunk_tokens=CHUNK,
+        fact_chunks=chunks,
         learned_chunks=chunks,
         ask_tokens=0,
         other_tokens=0,
