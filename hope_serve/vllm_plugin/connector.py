@@ -48,10 +48,10 @@ class HopeSlotConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         self._num_blocks = kv_cache_config.num_blocks if kv_cache_config else 0
         self._moves, self._read = Moves(), set[str]()
 
-    def register_kv_caches(self, kv_caches: dict[str, Tensor]) -> None:  # noqa: ARG002
-        """vLLM's cache is there; nothing was captured yet."""
+    def register_kv_caches(self, kv_caches: dict[str, Tensor]) -> None:
+        """vLLM's cache is there; no step that stays was captured yet."""
         if found := self._context.get(memories.CONTEXT_NAME):
-            found.prepare(self._num_blocks)
+            found.prepare(self._num_blocks, kv_caches.values())
 
     def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int, bool]:  # noqa: ARG002
         """No token is skipped: a slot holds what was before the first."""
@@ -78,10 +78,6 @@ class HopeSlotConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         moves, self._moves = self._moves, Moves()
         return moves
 
-    def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, None]:
-        """As ``request_finished_all_groups``, with one group."""
-        return self.request_finished_all_groups(request, (block_ids,))
-
     def request_finished_all_groups(self, request: Any, block_ids: tuple[list[int], ...]) -> tuple[bool, None]:
         """A request's slot is kept until it was read, when somebody wants it."""
         self._give_up(request.request_id)
@@ -106,8 +102,7 @@ class HopeSlotConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
             found.fill([move.slot for move in moves], [move.block for move in moves], given_now)
             return
         layers = slot_layers(self._context)
-        rows: list[Tensor] = []
-        contents: list[Tensor] = []
+        rows, contents = list[Tensor](), list[Tensor]()
         for move in moves:
             for part in range(len(layers[0].parts)) if layers else ():
                 given = move.handover.loads[part] if move.handover else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,32 +28,53 @@ class BlockPool(nn.Module):
     def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype) -> None:
         super().__init__()
         self.pool = torch.zeros(shape, dtype=dtype)
-        self.slot_of_block = torch.zeros(0, dtype=torch.int32)
+        self._of_layer = self.pool.unbind(1)
+        self.slot_of_block = torch.zeros(1, dtype=torch.int32, device=self.pool.device)
 
-    def prepare(self, num_blocks: int) -> None:
-        """Make the table; once, before a step is captured."""
+    def prepare(self, num_blocks: int, caches: Iterable[Tensor] = ()) -> None:
+        """Make the table; once, before a step is captured that stays.
+
+        Before that there is but block 0, which all rows read while a cache is being sized. From here on neither the
+        table nor the pool changes its address, so that captured steps see what is filled in.
+
+        Args:
+            caches: of every layer, [num_blocks, ...] or [2, num_blocks, ...].
+
+        Raises:
+            ValueError: a cache is cut finer than blocks are given out, so that rows would read others' memories.
+        """
+        for cache in caches:
+            if num_blocks not in cache.shape[:2]:
+                raise ValueError(
+                    f"a cache of {num_blocks} blocks has shape {tuple(cache.shape)}; choose an attention backend that "
+                    "leaves blocks whole"
+                )
         self.slot_of_block = torch.zeros(num_blocks, dtype=torch.int32, device=self.pool.device)
 
     def fill(self, slots: Sequence[int], blocks: Sequence[int], contents: Sequence[Tensor | None]) -> None:
-        """Give slots to the requests whose first blocks these are, with B [L, d, r] on the host, or zeros."""
+        """Give slots to the requests whose first blocks these are, with B [L, d, r] on the host, or zeros.
+
+        The host waits for nothing: B in pinned memory is still on its way while a step's kernels are launched.
+        """
+        named = torch.tensor([blocks, slots], dtype=torch.int64, device="cpu", pin_memory=self.pool.is_cuda)
+        of_these, owners = named.to(self.pool.device, non_blocking=True)
+        self.slot_of_block[of_these] = owners.int()
         for slot, content in zip(slots, contents, strict=True):
             if content is None:
                 self.pool[slot].zero_()
             else:
                 self.pool[slot].copy_(content, non_blocking=True)
-        device = self.pool.device
-        of_these = torch.tensor(blocks, dtype=torch.int64, device=device)
-        self.slot_of_block[of_these] = torch.tensor(slots, dtype=torch.int32, device=device)
 
     def slots_of(self, block_table: Tensor) -> Tensor:
         """Slots [B] of requests with these blocks [B, at most so many]; block 0 is nobody's."""
-        return self.slot_of_block[block_table[:, 0].long()]
+        return self.slot_of_block.index_select(0, block_table[:, 0])
 
     def moved(self, layer: int, down_and_projected: Tensor, rows: Rows | None) -> Tensor:
         """y + B p of rows [N, d + r] that hold y and p; rows of nobody give y."""
-        count, width = rows.num_rows if rows else 0, self.pool.shape[2]
-        rest = down_and_projected[count:, :width]
-        if rows is None or not count:
-            return rest
-        done = cms_delta_projected(down_and_projected[:count], self.pool[:, layer], rows.slots, rows.starts)
-        return torch.cat([done, rest]) if len(rest) else done
+        pool = self._of_layer[layer]
+        if rows is None or not rows.num_rows:
+            return down_and_projected[:, : pool.shape[1]]
+        if rows.num_rows == len(down_and_projected):
+            return cms_delta_projected(down_and_projected, pool, rows.slots, rows.starts)
+        done = cms_delta_projected(down_and_projected[: rows.num_rows], pool, rows.slots, rows.starts)
+        return torch.cat([done, down_and_projected[rows.num_rows :, : pool.shape[1]]])
