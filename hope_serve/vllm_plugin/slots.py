@@ -28,6 +28,11 @@ class SlotMetadataBuilder(BaseMambaAttentionMetadataBuilder[SlotMetadata]):  # t
 
     metadata_cls = SlotMetadata
 
+    def build(self, common_prefix_len: int, common_attn_metadata: Any, *args: Any, **kwargs: Any) -> Any:
+        """A prompt's only token is as one that was drawn: its slot was filled, and captured steps know no prompts."""
+        drawn = torch.zeros_like(common_attn_metadata.is_prefilling)
+        return super().build(common_prefix_len, common_attn_metadata.replace(is_prefilling=drawn), *args, **kwargs)
+
 
 class SlotBackend(AttentionBackend):  # type: ignore[misc]
     """What vLLM asks of a layer that has state and is not attention."""

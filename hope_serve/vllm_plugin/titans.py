@@ -9,6 +9,7 @@ import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from vllm.distributed.kv_transfer import has_kv_transfer_group
 from vllm.model_executor.layers.mamba.mamba_utils import get_temporal_copy_spec
 from vllm.model_executor.models.interfaces import HasInnerState, IsAttentionFree
 
@@ -78,7 +79,9 @@ class HopeTitansForCausalLM(nn.Module, HasInnerState, IsAttentionFree):  # type:
             len(input_ids), self.config.hidden_size, dtype=self._served.precision.compute, device=input_ids.device
         )
         for begin, end, slots, starts in self._layers[0].runs():
-            state, deltas = self._bound = self._bound or self._bind()
+            state, deltas = bound = self._bound or self._bind()
+            if has_kv_transfer_group():  # before its connector is there, vLLM measures steps in pools that it drops
+                self._bound = bound
             batch = Batch(tokens=input_ids[begin:end].long(), slots=slots.to(torch.int32), starts=starts)
             hidden[begin:end] = self._served.run(batch, state, deltas)
         return hidden

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 import pytest_asyncio
 import torch
+from support.engine_calls import generate
 from support.tiny_model import write_tiny_checkpoint
-from support.vllm_pair import pair
+from support.vllm_card import SIZES, Card
+from support.vllm_pair import pair, text
 from support.vllm_promises import *  # noqa: F403  the promises are tests
 
 from hope_serve.model.hope import HopeModel
@@ -15,10 +19,22 @@ pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module"), pytest
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def both(tmp_path_factory):
+async def started(tmp_path_factory):
     folder = tmp_path_factory.mktemp("titans")
-    async with pair(write_tiny_checkpoint(folder / "tiny"), folder / "m.db") as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        card = Card(patch, captures=False)
+        async with pair(write_tiny_checkpoint(folder / "tiny"), folder / "m.db") as running:
+            yield running, card
+
+
+@pytest.fixture(scope="module")
+def both(started):
+    return started[0]
+
+
+@pytest.fixture(scope="module")
+def card(started):
+    return started[1]
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +50,16 @@ def exactly(both):
         return [float(found[i, token]) for i, token in enumerate(ids[1:])]
 
     return logprobs
+
+
+async def test_steps_of_one_row_each_name_every_rows_slot_also_of_a_prompt_of_one_token(both, card):
+    del card.replays[:]
+    prompts = [[11], [12], text(3, 9)]
+    replies = await asyncio.gather(*(generate(both.vllm, prompt, max_tokens=5) for prompt in prompts))
+    assert len(card.replays) >= 5
+    for real, slots in card.replays:
+        assert len(slots) in SIZES
+        assert all(slots[:real])
+        assert not any(slots[real:])
+    for prompt, reply in zip(prompts, replies, strict=True):
+        assert reply.tokens == (await generate(both.native, prompt, max_tokens=5)).tokens
