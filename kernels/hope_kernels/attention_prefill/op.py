@@ -39,7 +39,7 @@ def attention_prefill(
     """
     require_query(query, keys, values)
     look, positions = not query.is_cuda, keys.shape[1]
-    count = require_runs("starts", starts, query[:, 0, 0], look=look)
+    count = require_runs("starts", starts, query, look=look)
     require_numbers("slots", slots, count, len(keys) - 1, query, look=look)
     require_numbers("pasts", pasts, count, positions, query, look=look)
     if look:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import triton  # type: ignore[import-untyped]
@@ -48,6 +49,7 @@ def decode_blocks(d_in: int, wide: bool) -> DecodeBlocks:
     return DecodeBlocks(tile_bytes=32768, warps=4, span=triton.cdiv(d_in, 8 * depth) * depth, depth=depth)
 
 
+@cache
 def ragged_blocks(wide: bool) -> RaggedBlocks:
     """The table for runs of rows. ``wide``: an operand is fp32."""
     return RaggedBlocks(rows=32, out=64, warps=4) if wide else RaggedBlocks(rows=64, out=128, warps=4)
@@ -62,7 +64,7 @@ def sum_blocks(wide: bool, rank: int) -> SumBlocks:
 
 def padded(rank: int) -> int:
     """``rank`` as a dot takes it: a power of two, at least 16."""
-    return max(16, int(triton.next_power_of_2(rank)))
+    return max(16, 1 << (rank - 1).bit_length())
 
 
 def multiplies_as_is(a: Tensor, b: Tensor) -> bool:

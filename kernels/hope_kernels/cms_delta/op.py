@@ -73,11 +73,18 @@ def runs_on_kernels(x: Tensor, delta: Tensor) -> bool:
 
 
 def require_runs(argument: str, cu_seqlens: Tensor, rows: Tensor, *, look: bool) -> int:
-    """The number of sequences; ValueError unless their runs cover ``rows``, [N]. ``look``: at the values as well."""
-    require(cu_seqlens.dim() == 1 and len(cu_seqlens) > 1, f"{argument}'s shape", tuple(cu_seqlens.shape), "[B + 1]")
-    require(cu_seqlens.dtype is torch.int32, f"{argument}'s dtype", cu_seqlens.dtype, "int32")
-    require(cu_seqlens.device == rows.device, f"{argument}'s device", cu_seqlens.device, f"the rows', {rows.device}")
-    require(cu_seqlens.is_contiguous(), f"{argument}'s strides", cu_seqlens.stride(), "contiguous")
+    """The number of sequences; ValueError unless their runs cover ``rows``, [N, ...]. ``look``: at the values as well.
+
+    Words are made only for what is refused: every layer of a step asks.
+    """
+    if cu_seqlens.dim() != 1 or len(cu_seqlens) < 2:
+        require(False, f"{argument}'s shape", tuple(cu_seqlens.shape), "[B + 1]")
+    if cu_seqlens.dtype is not torch.int32:
+        require(False, f"{argument}'s dtype", cu_seqlens.dtype, "int32")
+    if cu_seqlens.device != rows.device:
+        require(False, f"{argument}'s device", cu_seqlens.device, f"the rows', {rows.device}")
+    if not cu_seqlens.is_contiguous():
+        require(False, f"{argument}'s strides", cu_seqlens.stride(), "contiguous")
     if look:
         bounds = cu_seqlens.tolist()
         holds = bounds[0] == 0 and bounds[-1] == len(rows) and bounds == sorted(bounds)
@@ -113,7 +120,7 @@ def _require_delta(y: Tensor, x: Tensor, delta: Tensor, projection: Tensor | Non
 
 def _require_runs(x: Tensor, cu_seqlens: Tensor | None, *, look: bool) -> int:
     """The number of sequences."""
-    return len(x) if cu_seqlens is None else require_runs("cu_seqlens", cu_seqlens, x[:, 0], look=look)
+    return len(x) if cu_seqlens is None else require_runs("cu_seqlens", cu_seqlens, x, look=look)
 
 
 def require_owners(slots: Tensor | None, count: int, delta: Tensor, *, look: bool) -> None:
@@ -125,7 +132,8 @@ def require_owners(slots: Tensor | None, count: int, delta: Tensor, *, look: boo
         return
     require_shape("slots", slots, (count,), "[B]")
     require(slots.dtype in (torch.int32, torch.int64), "slots' dtype", slots.dtype, "int32 or int64")
-    require(slots.device == delta.device, "slots' device", slots.device, f"x's, {delta.device}")
+    if slots.device != delta.device:
+        require(False, "slots' device", slots.device, f"x's, {delta.device}")
     require(slots.is_contiguous(), "slots' strides", slots.stride(), "contiguous")
     if look:
         low, high = int(slots.min()), int(slots.max())

@@ -50,7 +50,7 @@ def cms_delta_projected(
     _require_rows(y_and_p, b_pool)
     _require_flags(remembers, b_pool)
     on_kernels = y_and_p.is_cuda and runs_on_kernels(y_and_p, b_pool)
-    count = len(y_and_p) if starts is None else require_runs("starts", starts, y_and_p[:, 0], look=not on_kernels)
+    count = len(y_and_p) if starts is None else require_runs("starts", starts, y_and_p, look=not on_kernels)
     require_owners(slots, count, b_pool, look=not on_kernels)
     if not on_kernels:
         return cms_delta_projected_reference(y_and_p, b_pool, slots, starts, activation, remembers)
@@ -78,8 +78,10 @@ def _differentiable(
 
 
 def _require_rows(y_and_p: Tensor, b_pool: Tensor) -> None:
-    require(b_pool.dim() == 3 and b_pool.numel() > 0, "b_pool's shape", tuple(b_pool.shape), "[S, d_out, r]")
-    require(y_and_p.dim() == 2 and len(y_and_p) > 0, "y_and_p's shape", tuple(y_and_p.shape), "[N, d_out + r]")
+    if b_pool.dim() != 3 or b_pool.numel() == 0:
+        require(False, "b_pool's shape", tuple(b_pool.shape), "[S, d_out, r]")
+    if y_and_p.dim() != 2 or len(y_and_p) == 0:
+        require(False, "y_and_p's shape", tuple(y_and_p.shape), "[N, d_out + r]")
     require_shape("y_and_p", y_and_p, (len(y_and_p), b_pool.shape[1] + b_pool.shape[2]), "[N, d_out + r]")
     for argument, tensor in (("y_and_p", y_and_p), ("b_pool", b_pool)):
         require_float(argument, tensor, y_and_p)

@@ -38,7 +38,7 @@ def conv_silu(x: Tensor, tails: Tensor, kernel: Tensor, slots: Tensor, starts: T
     require_shape("kernel", kernel, (x.shape[1], WIDTH), "[d, 4]")
     require_shape("tails", tails, (len(tails), TAIL, x.shape[1]), "[S, 3, d]")
     require_dense_rows("tails", tails)
-    count = len(x) if starts is None else require_runs("starts", starts, x[:, 0], look=not x.is_cuda)
+    count = len(x) if starts is None else require_runs("starts", starts, x, look=not x.is_cuda)
     require_slots(slots, count, len(tails), x)
     learns = torch.is_grad_enabled() and kernel.requires_grad
     if not x.is_cuda or learns or max(t.element_size() for t in (x, tails, kernel)) > 4:
