@@ -94,6 +94,7 @@ class VllmDriven:
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
             extra_args=extra,
+            skip_clone=True,
         )
         self._count += 1
         self._vllm.add_request(str(self._count), {"prompt_token_ids": prompt}, asked)

@@ -36,6 +36,7 @@ def drawing(sequence: Sequence, handover: Handover) -> Any:
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
         extra_args=params(handover),
+        skip_clone=True,  # they are this request's alone
     )
 
 
@@ -51,6 +52,7 @@ def weighing(handover: Handover) -> Any:
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
         extra_args=params(handover),
+        skip_clone=True,  # they are this request's alone
     )
 
 
