@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -28,32 +30,49 @@ from hope_serve.training.train import learning_factor
 
 ROTARY_BASE = 10_000.0
 SAVE_EVERY = 60.0
+WEIGHTS, CONFIG, PROGRESS, TOKENIZER = "transformer.safetensors", "config.json", "progress.json", "tokenizer.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Sizes. row_tokens: of the rows that it is trained on; 0 while that is not known."""
+
+    vocab_size: int
+    width: int
+    wide: int
+    num_layers: int
+    num_heads: int
+    row_tokens: int = 0
 
 
 class Transformer(nn.Module):
     """Blocks of causal attention with rotary positions and an MLP; the embedding is tied."""
 
-    def __init__(self, *, vocab_size: int, width: int, wide: int, num_layers: int, num_heads: int) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.embedding = nn.Parameter(torch.randn(vocab_size, width) / width**0.5)
-        self._head_size = width // num_heads
-        self.blocks: Sequence[_Block] = nn.ModuleList(_Block(width, wide, num_heads) for _ in range(num_layers))  # type: ignore[assignment]
+        self.config, width = config, config.width
+        self.embedding = nn.Parameter(torch.randn(config.vocab_size, width) / width**0.5)
+        self._head_size = width // config.num_heads
+        blocks = (_Block(width, config.wide, config.num_heads) for _ in range(config.num_layers))
+        self.blocks: Sequence[_Block] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.norm = RmsNorm(width, 1e-6)
 
     @classmethod
-    def of_equal_size(cls, config: HopeConfig) -> Transformer:
+    def of_equal_size(cls, config: HopeConfig, *, row_tokens: int = 0) -> Transformer:
         """As wide, as deep and with as many heads as a HOPE model; its MLPs take what parameters are left."""
         with torch.device("meta"):
             total = sum(p.numel() for p in HopeModel(config).parameters())
         width, layers = config.hidden_size, config.num_layers
         rest = (total - width * (config.vocab_size + 1)) // layers - 4 * width**2 - 2 * width
-        return cls(
+        sizes = TransformerConfig(
             vocab_size=config.vocab_size,
             width=width,
             wide=rest // (2 * width),
             num_layers=layers,
             num_heads=config.titans.num_heads,
+            row_tokens=row_tokens,
         )
+        return cls(sizes)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Ids [B, T] to next-token logits [B, T, V]."""
@@ -100,7 +119,7 @@ def _rotated(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def train(config: TrainConfig, *, seconds: float, rate: float, out: Path) -> Path:
-    """Train on the run's text stream, episodes left out; ends with ``scores.json`` beside ``transformer.safetensors``.
+    """Train on the run's text stream, episodes left out; ends with ``scores.json`` beside weights, sizes and tokenizer.
 
     What an earlier call saved there is gone on with, its optimizer fresh.
     """
@@ -109,11 +128,13 @@ def train(config: TrainConfig, *, seconds: float, rate: float, out: Path) -> Pat
     torch.set_float32_matmul_precision("high")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = Tokenizer.load(config.data.tokenizer)
-    model = Transformer.of_equal_size(config.model).to(device)
-    kept, at = out / "transformer.safetensors", {"step": 0, "tokens": 0, "seconds": 0.0}
+    model = Transformer.of_equal_size(config.model, row_tokens=config.batch.text_tokens).to(device)
+    (out / CONFIG).write_text(json.dumps(asdict(model.config), indent=1) + "\n")
+    shutil.copyfile(config.data.tokenizer, out / TOKENIZER)
+    kept, at = out / WEIGHTS, {"step": 0, "tokens": 0, "seconds": 0.0}
     if kept.exists():
         model.load_state_dict(load_file(kept, device=device))
-        at = json.loads((out / "progress.json").read_text())
+        at = json.loads((out / PROGRESS).read_text())
     optimizer = torch.optim.AdamW(
         model.parameters(), rate, betas=(0.9, 0.98), weight_decay=config.schedule.weight_decay, fused=device == "cuda"
     )
@@ -160,8 +181,8 @@ def train(config: TrainConfig, *, seconds: float, rate: float, out: Path) -> Pat
 def _save(model: Transformer, out: Path, at: dict[str, float]) -> None:
     partial = out / "transformer.partial"
     save_file({name: t.half().cpu().contiguous() for name, t in model.state_dict().items()}, partial)
-    partial.replace(out / "transformer.safetensors")
-    (out / "progress.json").write_text(json.dumps(at))
+    partial.replace(out / WEIGHTS)
+    (out / PROGRESS).write_text(json.dumps(at))
 
 
 def _bf16(device: str) -> AbstractContextManager[None]:

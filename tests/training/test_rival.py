@@ -12,6 +12,7 @@ from hope_serve.model.config import HopeConfig, LevelConfig, TitansConfig
 from hope_serve.model.hope import HopeModel
 from hope_serve.training.config import TrainConfig
 from hope_serve.training.rival import Transformer, train
+from hope_serve.training.rival_reader import RivalReader
 from hope_serve.training.stream import BatchStream
 from hope_serve.training.text import tokenize_files
 
@@ -70,6 +71,7 @@ def test_a_run_ends_with_its_scores_and_a_longer_one_goes_on(tokenizer_path, tmp
     config = TrainConfig.load(write_run(tmp_path, tokenizer_path, steps=8))
     out = train(config, seconds=2.0, rate=1e-3, out=tmp_path / "rival")
     first = json.loads((out / "scores.json").read_text())
+    assert RivalReader.load(out).max_tokens == config.batch.text_tokens
     assert {"parameters", "repeated_second", "nll_0_64", "last_word", "tokens"} <= first.keys()
     train(config, seconds=first["seconds"] + 1.0, rate=1e-3, out=out)
     assert json.loads((out / "scores.json").read_text())["step"] > first["step"] > 0
