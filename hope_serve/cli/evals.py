@@ -11,7 +11,7 @@ import typer
 
 from hope_serve.cli.bench import numbers
 from hope_serve.cli.connected import Server, calls_server, takes
-from hope_serve.cli.evaluating import Kept, Run, keep, measure, say_whether_drawn
+from hope_serve.cli.evaluating import Kept, Run, keep, load_rival, measure, say_whether_drawn
 from hope_serve.cli.training import people
 from hope_serve.errors import InvalidRequest
 
@@ -52,11 +52,15 @@ def language(
     lambada: Annotated[
         Path | None, typer.Option(help="Passages whose last word is asked for: lines, or JSON lines with text.")
     ] = None,
+    rival: Annotated[
+        Path | None, typer.Option(help="Folder of a Transformer trained beside the model, to be read as well.")
+    ] = None,
 ) -> None:
     """Bits a byte of texts, alone, in context and while learning; loss by position; last words."""
     from hope_serve.evals.language import Language
 
-    _run(Language(scale=run.scale, files=tuple(files or ()), lambada=lambada), server, run)
+    reader = load_rival(rival) if rival else None
+    _run(Language(scale=run.scale, files=tuple(files or ()), lambada=lambada, rival=reader), server, run)
 
 
 @evals.command()
@@ -117,10 +121,15 @@ def mad(kept: Kept) -> None:
 def _run(suite: Suite, server: Server, run: Run) -> None:
     """Measure, print, and keep the report where it was asked for."""
     say_whether_drawn(run)
-    asyncio.run(_measure(suite, server, run))
+    if not asyncio.run(_measure(suite, server, run)):
+        raise typer.Exit(1)
 
 
-async def _measure(suite: Suite, server: Server, run: Run) -> None:
+async def _measure(suite: Suite, server: Server, run: Run) -> bool:
+    """Whether all was measured."""
+    whole = True
     async with aclosing(measure([suite], server, run)) as reports:
         async for report in reports:
             keep(report, run)
+            whole = whole and not report.failures
+    return whole

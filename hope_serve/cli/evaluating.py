@@ -15,10 +15,11 @@ from rich.console import Console
 
 from hope_serve.cli.connected import Server
 from hope_serve.cli.server_process import ServerProcess
-from hope_serve.errors import Unavailable
+from hope_serve.errors import InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
     from hope_serve.evals.progress import Bars
+    from hope_serve.evals.reading import Rival
     from hope_serve.evals.report import Report
     from hope_serve.evals.subject import Subject
     from hope_serve.evals.suite import Suite
@@ -61,7 +62,20 @@ async def measure(suites: Sequence[Suite], server: Server, run: Run) -> AsyncGen
                 assert own is not None
                 subject = await asked.enter_async_context(_subject(own, run, bars))
                 other = await asked.enter_async_context(_subject(source, run, bars)) if source else None
-                yield await suite.run(subject, other)
+                report = await suite.run(subject, other)
+                if report.is_empty and report.failures:
+                    raise next(error for one in (subject, other) if one for _, error in one.errors)
+                yield report
+
+
+def load_rival(folder: Path) -> Rival:
+    """A Transformer that was trained beside the model. Raises InvalidRequest."""
+    from hope_serve.training.rival_reader import RivalReader
+
+    try:
+        return RivalReader.load(folder)
+    except ValueError as error:
+        raise InvalidRequest("--rival", str(error)) from error
 
 
 def say_whether_drawn(kept: Kept) -> None:

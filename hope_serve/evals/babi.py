@@ -14,7 +14,7 @@ from hope_serve.evals.arms import BM25, MEMORY, NEITHER, PROMPT
 from hope_serve.evals.exam import Exam
 from hope_serve.evals.report import Report
 from hope_serve.evals.subject import Subject
-from hope_serve.evals.suite import on_what
+from hope_serve.evals.suite import failures_of, on_what
 from hope_serve.training.lessons.cases import Case, Row
 from hope_serve.training.lessons.judge import Judge, holds_value
 from hope_serve.training.lessons.lesson import Adapt, Question
@@ -155,7 +155,13 @@ class Babi:
         rows = [_row(name, [tell() for _ in range(count)]) for name, tell in stories.kinds]
         exam = Exam(subject, (MEMORY, PROMPT, BM25, NEITHER))
         table = await exam.table("Small stories", rows, note=_NOTE)
-        return Report(suite=self.name, model=on_what(subject), settings=asdict(self), tables=(table,))
+        return Report(
+            suite=self.name,
+            model=on_what(subject),
+            settings=asdict(self),
+            tables=(table,),
+            failures=failures_of(subject),
+        )
 
 
 def _row(name: str, stories: Sequence[Story]) -> Row:

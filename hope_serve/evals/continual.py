@@ -16,7 +16,7 @@ from hope_serve.evals.report import Cell, Chart, Line, Report, Table
 from hope_serve.evals.retrieval import Neighbours
 from hope_serve.evals.streams import Amounts, Example, Stream, Task, intents, permuted_digits, split_digits
 from hope_serve.evals.subject import Subject, is_too_long
-from hope_serve.evals.suite import on_what
+from hope_serve.evals.suite import failures_of, on_what
 
 CLASSES, TAUGHT, TESTED = 150, 10, 20
 TESTS_A_STEP = 200
@@ -55,7 +55,12 @@ class Continual:
             charts.append(course.chart())
         settings = asdict(self) | {"file": str(self.file)}
         return Report(
-            suite=self.name, model=on_what(subject), settings=settings, tables=tuple(tables), charts=tuple(charts)
+            suite=self.name,
+            model=on_what(subject),
+            settings=settings,
+            tables=tuple(tables),
+            charts=tuple(charts),
+            failures=failures_of(subject),
         )
 
     @property
@@ -85,6 +90,9 @@ class Course:
         self._nearest = Neighbours(of_letters="digit" in stream.name)
         self._labels: list[str] = []
         self._examples: list[Example] = []
+        self._taught = True
+        self._most = 0
+        """Examples in the largest Adapt."""
         self._shares: dict[str, list[list[Cell]]] = {arm: [] for arm in ARMS}
         """By arm: after each step, the share of right answers to each step's own tests so far."""
 
@@ -104,7 +112,13 @@ class Course:
         reached = [Line(name=arm, cells=tuple(_mean(row) for row in self._shares[arm])) for arm in ARMS]
         forgot = [Line(name=arm, cells=(_forgetting(self._shares[arm]),)) for arm in ARMS]
         return [
-            Table(title=f"{self._stream.name}: right after", head="of all so far", columns=steps, lines=tuple(reached)),
+            Table(
+                title=f"{self._stream.name}: right after",
+                head="of all so far",
+                columns=steps,
+                lines=tuple(reached),
+                note=f"*memory*: at most {self._most} examples an Adapt. A dash: longer than the model takes.",
+            ),
             Table(title=f"{self._stream.name}: forgotten", head="", columns=("mean of steps",), lines=tuple(forgot)),
         ]
 
@@ -120,13 +134,26 @@ class Course:
         pieces = [task.taught[at : at + EXAMPLES_AN_ADAPT] for at in range(0, len(task.taught), EXAMPLES_AN_ADAPT)]
         with self._subject.bars.stage(f"{self._stream.name}: teach", len(pieces)) as step:
             for piece in pieces:
-                await self._subject.client.adapt(user, self._turns(piece))
+                taught = await self._subject.tried(f"{self._stream.name}: teach", self._teach(user, piece))
+                self._taught = self._taught and bool(taught)
                 step()
         for example in task.taught:
             self._nearest.add(example.text, example.label)
             if example.label not in self._labels:
                 self._labels.append(example.label)
         self._examples += task.taught
+
+    async def _teach(self, user: str, examples: Sequence[Example]) -> bool:
+        """One Adapt, or in halves what one does not take; True."""
+        try:
+            await self._subject.client.adapt(user, self._turns(examples))
+            self._most = max(self._most, len(examples))
+        except InvalidRequest as error:
+            if not is_too_long(error) or len(examples) < 2:
+                raise
+            middle = len(examples) // 2
+            return await self._teach(user, examples[:middle]) and await self._teach(user, examples[middle:])
+        return True
 
     def _chosen(self, tasks: Sequence[Task]) -> list[list[Example]]:
         """Tests of every step, so many that all together are no more than may be."""
@@ -146,6 +173,8 @@ class Course:
         return shares
 
     async def _labelled(self, arm: str, user: str, texts: Sequence[str]) -> list[str | None]:
+        if arm == MEMORY and not self._taught:
+            return [None] * len(texts)
         if arm == NEAREST:
             return [self._nearest.label(text) for text in texts]
         before = self._turns(self._examples) if arm == PROMPT else []

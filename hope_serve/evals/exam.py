@@ -12,6 +12,7 @@ from hope_serve.evals.subject import Reply, Subject
 from hope_serve.training.lessons.cases import Case, Row
 
 Told = tuple[str, ...]
+_NONE = Reply(None, 0)
 
 
 class Asked(NamedTuple):
@@ -36,7 +37,7 @@ class Exam:
         self._replies: dict[Asked, Reply] = {}
 
     async def table(self, title: str, rows: Sequence[Row], *, note: str = "") -> Table:
-        """The shares of every row by arm. A row whose prompts are refused for their length has no figure there."""
+        """The shares of every row by arm. A row whose prompts are refused, for their length or else, has none there."""
         await self._teach([case for row in rows for case in row.cases])
         await self._ask(rows)
         lines = [Line(name=_named(row), cells=self._cells(row), count=_num_questions(row)) for row in rows if row.cases]
@@ -53,12 +54,13 @@ class Exam:
             for arm in self._arms:
                 keys = [_asked(arm, case, question.prompt) for case, question in pairs]
                 read = [self._replies[key] for key in keys]
-                if any(reply.text is None for reply in read):
+                if not read or any(reply.text is None for reply in read):
                     tokens.append(None)
                     seconds.append(None)
                     continue
                 tokens.append(statistics.mean(reply.prompt_tokens for reply in read))
-                seconds.append(1000 * await self._first_token(keys))
+                asked = self._asker(arm)
+                seconds.append(await asked.tried(f"{row.name}: first token", self._first_token(asked, keys)))
             lines.append(Line(name=f"{row.name}: tokens a prompt", cells=tuple(tokens)))
             lines.append(Line(name=f"{row.name}: ms to the first token", cells=tuple(seconds)))
         columns = tuple(arm.name for arm in self._arms)
@@ -69,8 +71,8 @@ class Exam:
         lines = []
         for row in rows:
             told = told_texts(row.cases[0])
-            size = float(await self._subject.memory_bytes(self._users[told]))
-            lines.append(Line(name=row.name, cells=(size, float(sum(map(len, told))))))
+            size = await self._subject.tried(f"{row.name}: size", self._memory_bytes(told))
+            lines.append(Line(name=row.name, cells=(size, float(sum(map(len, told))) if size else None)))
         columns = ("bytes in the store", "characters told")
         return Table(title="A memory's size", head="after", columns=columns, lines=tuple(lines), unit=Unit.NUMBER)
 
@@ -83,7 +85,7 @@ class Exam:
         histories = {told_texts(case): None for case in cases}
         new = [told for told in histories if told and told not in self._users]
         users = await self._subject.gather("teach", (self._subject.taught(told) for told in new))
-        self._users |= dict(zip(new, users, strict=True))
+        self._users |= {told: user for told, user in zip(new, users, strict=True) if user is not None}
 
     async def _ask(self, rows: Sequence[Row]) -> None:
         for arm in self._arms:
@@ -94,19 +96,28 @@ class Exam:
                 for question in case.asked
             }
             new = [asked for asked in wanted if asked not in self._replies]
-            replies = await self._subject.gather(arm.name, (self._put(asked) for asked in new))
-            self._replies |= dict(zip(new, replies, strict=True))
+            subject = self._asker(arm)
+            replies = await subject.gather(arm.name, (self._put(subject, asked) for asked in new))
+            self._replies |= {asked: reply or _NONE for asked, reply in zip(new, replies, strict=True)}
 
-    async def _put(self, asked: Asked) -> Reply:
-        subject = self._source if asked.source and self._source else self._subject
+    async def _memory_bytes(self, told: Told) -> Cell:
+        user = self._users.get(told)
+        return float(await self._subject.memory_bytes(user)) if user is not None else None
+
+    def _asker(self, arm: Arm) -> Subject:
+        return self._source if arm.source and self._source else self._subject
+
+    async def _put(self, subject: Subject, asked: Asked) -> Reply:
+        if asked.told and asked.told not in self._users:  # teaching it was refused
+            return _NONE
         return await subject.ask(asked.prompt, self._users[asked.told] if asked.told else "")
 
-    async def _first_token(self, keys: Sequence[Asked]) -> float:
+    async def _first_token(self, subject: Subject, keys: Sequence[Asked]) -> float:
+        """Milliseconds, the median."""
         seconds = []
         for key in keys:
-            subject = self._source if key.source and self._source else self._subject
             seconds.append(await subject.first_token_seconds(key.prompt, self._users[key.told] if key.told else ""))
-        return statistics.median(seconds)
+        return 1000 * statistics.median(seconds)
 
     def _cells(self, row: Row) -> tuple[Cell, ...]:
         return tuple(self._share(row, arm) for arm in self._arms)

@@ -1,7 +1,7 @@
 """``language``: how likely running text is; where in a window it gets likelier; what reading on, or back, gives.
 
 Three arms: *memory*, dynamic evaluation, an Adapt of every window once it was weighed; *context*, what came before in
-the prompt; *neither*, each window by itself.
+the prompt; *neither*, each window by itself. A rival, a Transformer trained beside the model, has the last two.
 """
 
 from __future__ import annotations
@@ -11,20 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from hope_serve.errors import InvalidRequest
+from hope_serve.evals.last_words import MOST_PASSAGES, Passage, last_words, load_passages
+from hope_serve.evals.reading import Curve, Lengths, Reader, Rival, as_it_reads, by_position, in_context, twice
 from hope_serve.evals.report import Cell, Chart, Line, Report, Table, Unit
 from hope_serve.evals.subject import Subject
-from hope_serve.evals.suite import on_what
-from hope_serve.evals.texts import num_bytes, read_text, token_ids, weigh, windows
+from hope_serve.evals.suite import failures_of, on_what
+from hope_serve.evals.texts import num_bytes, read_text, token_ids, windows
 
-WINDOW, LONG_WINDOW, CONTEXT = 512, 1024, 2048
 CHARACTERS, LEAST_CHARACTERS = 200_000, 8_000
-PASSAGE = 100
+COMPARED_CHARACTERS = 20_000
+"""Of each text, whose ids a rival must share."""
 PASSAGES = 20
-LAMBADA_PASSAGES = 500
-POSITIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +32,13 @@ class Language:
     Args:
         files: texts, each measured over its beginning.
         lambada: JSON lines ``{"text": passage}`` or plain lines, whose last word is asked for.
+        rival: a model beside the one that is served, with the same tokenizer.
         scale: of the lengths; 1 reads 200,000 characters of each file.
     """
 
     files: tuple[Path, ...] = ()
     lambada: Path | None = None
+    rival: Rival | None = None
     scale: float = 1.0
     name: str = "language"
 
@@ -48,187 +48,145 @@ class Language:
 
     async def run(self, subject: Subject, source: Subject | None) -> Report:
         """See ``Suite``."""
-        tables: list[Table] = []
-        charts: list[Chart] = []
-        if self.files:
-            reading = [await self._read(path, subject, source) for path in self.files]
-            tables.append(_bits_table([line for line, _ in reading], with_source=source is not None))
-            curves = {path.stem: curve for path, (_, curve) in zip(self.files, reading, strict=True)}
-            charts.append(Chart(title="Loss by position", x="token of the window", y="nats", series=curves, log_x=True))
-            tables.append(_position_table(curves))
-            tables.append(await self._repeated(subject))
+        characters = max(LEAST_CHARACTERS, int(CHARACTERS * self.scale))
+        texts = {path.stem: read_text(path, characters) for path in self.files}
+        passages = load_passages(self.lambada) if self.lambada else []
+        if self.rival is not None:
+            await _check_tokens(subject, self.rival, [*texts.values(), *(start for start, _ in passages[:20])])
+        read = await Texts(subject, source, self.rival, scale=self.scale).read(texts) if texts else None
+        tables = read.tables() if read else []
         if self.lambada is not None:
-            tables.append(await self._last_words(self.lambada, subject))
+            tables.append(await self._last_words(subject, self.lambada.stem, passages))
         settings = {"files": [str(path) for path in self.files], "lambada": str(self.lambada), "scale": self.scale}
         return Report(
-            suite=self.name, model=on_what(subject), settings=settings, tables=tuple(tables), charts=tuple(charts)
+            suite=self.name,
+            model=on_what(subject),
+            settings=settings,
+            tables=tuple(tables),
+            charts=(read.chart(),) if read else (),
+            notes=(f"*rival*: {self.rival.note}.",) if self.rival else (),
+            failures=failures_of(subject, source),
         )
 
-    def _characters(self) -> int:
-        return max(LEAST_CHARACTERS, int(CHARACTERS * self.scale))
-
-    async def _read(
-        self, path: Path, subject: Subject, source: Subject | None
-    ) -> tuple[Line, tuple[tuple[float, float], ...]]:
-        """Bits a byte by every arm, and the loss by position of long windows."""
-        ids = await token_ids(subject, read_text(path, self._characters()))
-        rows = windows(ids, WINDOW)
-        alone = (await weigh(subject, rows, stage=f"{path.stem}: alone")).bits_per_byte
-        size = await num_bytes(subject, rows)
-        in_context = await _in_context(subject, rows, stage=f"{path.stem}: in context")
-        learned = await _as_it_reads(subject, rows, stage=f"{path.stem}: learning")
-        cells: list[Cell] = [learned / size / math.log(2), in_context / size / math.log(2), alone]
-        if source is not None:
-            cells.append((await weigh(source, rows, stage=f"{path.stem}: source")).bits_per_byte)
-        curve = await _by_position(subject, windows(ids, min(LONG_WINDOW, len(ids))), stage=f"{path.stem}: positions")
-        return Line(name=path.stem, cells=tuple(cells), count=size), curve
-
-    async def _repeated(self, subject: Subject) -> Table:
-        """A passage twice in a row: does the second time cost less?"""
-        text = read_text(self.files[0], self._characters())
-        ids = await token_ids(subject, text)
-        count = max(2, min(round(PASSAGES * self.scale), len(ids) // PASSAGE))
-        passages = [ids[at * PASSAGE : (at + 1) * PASSAGE] for at in range(count)]
-        scored = await subject.gather(
-            "passages twice", (subject.token_logprobs(one[:1], [*one[1:], *one]) for one in passages if len(one) > 1)
-        )
-        first = [-p for row in scored for p in row[: PASSAGE - 1]]
-        second = [-p for row in scored for p in row[PASSAGE:]]
-        cells = (sum(first) / len(first), sum(second) / len(second))
-        line = Line(name=f"{PASSAGE} tokens, twice in a row", cells=cells, count=len(scored))
-        columns = ("nats the first time", "the second time")
-        return Table(title="A repeated passage", head="passages", columns=columns, lines=(line,), unit=Unit.NUMBER)
-
-    async def _last_words(self, path: Path, subject: Subject) -> Table:
-        """The last word of each passage: the rest learned, in the prompt, or only its last sentence given."""
-        passages = load_passages(path)[: max(2, round(LAMBADA_PASSAGES * self.scale))]
-        users = await subject.gather("passages: teach", (subject.taught([start]) for start, _ in passages))
-        asked = {
-            "memory": [(_last_sentence(start), user) for (start, _), user in zip(passages, users, strict=True)],
-            "all in the prompt": [(start, "") for start, _ in passages],
-            "neither": [(_last_sentence(start), "") for start, _ in passages],
-        }
-        shares, nats = [], []
-        for arm, prompts in asked.items():
-            calls = [
-                subject.client.score(prompt, [f" {word}"], user_id=user)
-                for (prompt, user), (_, word) in zip(prompts, passages, strict=True)
-            ]
-            scored = [one for (one,) in await subject.gather(f"last words: {arm}", calls)]
-            shares.append(sum(one.is_greedy for one in scored) / len(scored))
-            nats.append(-sum(one.logprob for one in scored) / len(scored))
-        lines = (
-            Line(name="said greedily", cells=tuple(shares), count=len(passages)),
-            Line(name="nats of the word", cells=tuple(nats), count=len(passages)),
-        )
-        return Table(
-            title=f"{path.stem}: the last word",
-            head="",
-            columns=tuple(asked),
-            lines=lines,
-            unit=Unit.NUMBER,
-            note=_NOTE,
-        )
+    async def _last_words(self, subject: Subject, name: str, passages: Sequence[Passage]) -> Table:
+        few = passages[: max(2, round(MOST_PASSAGES * self.scale))]
+        return await last_words(subject, f"{name}: the last word", few, self.rival)
 
 
-def load_passages(path: Path) -> list[tuple[str, str]]:
-    """Every passage as (all but its last word, its last word).
+class Texts:
+    """Running texts, read by everybody who is there, in windows as long as everybody takes."""
 
-    Raises:
-        InvalidRequest: naming file, line and what is wrong.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(str(path), f"it cannot be read as UTF-8 text: {error}") from error
-    found = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            start, _, word = _passage(path, number, line).strip().rpartition(" ")
-            if not start:
-                raise InvalidRequest(
-                    f"{path}:{number}", f"{word[:40]!r} is one word; a passage has more before its last"
+    def __init__(self, subject: Subject, source: Subject | None, rival: Rival | None, *, scale: float) -> None:
+        self._subject, self._source, self._rival, self._scale = subject, source, rival, scale
+        beside: list[Reader] = [one for one in (source, rival) if one is not None]
+        self._lengths = Lengths.within([subject, *beside], subject.model.max_adapt_tokens)
+        self._bits: list[Line] = []
+        self._curves: dict[str, Curve] = {}
+        self._twice: list[Line] = []
+
+    async def read(self, texts: dict[str, str]) -> Texts:
+        """All of them; of the first, passages twice as well. What fails in one leaves the others."""
+        for name, text in texts.items():
+            ids = await self._subject.tried(name, token_ids(self._subject, text)) or []
+            line = await self._subject.tried(name, self._weigh(name, ids))
+            self._bits.append(line or Line(name=name, cells=(None,) * len(self._columns())))
+            for label, reader in self._readers():
+                curve = by_position(
+                    self._subject, reader, ids, size=self._lengths.long_window, stage=f"{name}: positions"
                 )
-            found.append((start, word))
-    if not found:
-        raise InvalidRequest(str(path), "it holds no passages; write one a line")
-    return found
+                self._curves[f"{name}{label}"] = await self._subject.tried(f"{name}: positions", curve) or ()
+            if not self._twice:
+                self._twice = [await self._passages(label, reader, ids) for label, reader in self._readers()]
+        return self
+
+    def tables(self) -> list[Table]:
+        """Bits a byte, nats by position, and of passages read twice."""
+        lengths = self._lengths
+        bits = Table(
+            title="Bits a byte",
+            head=f"windows of {lengths.window} tokens",
+            columns=self._columns(),
+            lines=tuple(self._bits),
+            unit=Unit.NUMBER,
+            note="*of*: bytes. The memory is weighed before it learns each window.",
+        )
+        repeated = Table(
+            title="A repeated passage",
+            head="passages",
+            columns=("nats the first time", "the second time"),
+            lines=tuple(self._twice),
+            unit=Unit.NUMBER,
+        )
+        return [bits, _position_table(self._curves, lengths.long_window), repeated]
+
+    def chart(self) -> Chart:
+        """Loss by position."""
+        return Chart(title="Loss by position", x="token of the window", y="nats", series=self._curves, log_x=True)
+
+    def _columns(self) -> tuple[str, ...]:
+        columns = ["memory, learning as it reads", _context_name(self._lengths.before(self._subject)), "neither"]
+        if self._source is not None:
+            columns.append("source, neither")
+        if self._rival is not None:
+            columns += [f"rival, {_context_name(self._lengths.before(self._rival))}", "rival, neither"]
+        return tuple(columns)
+
+    def _readers(self) -> list[tuple[str, Reader]]:
+        """Whose positions and passages are read, and what is added to a line's name."""
+        return [("", self._subject), *([(", rival", self._rival)] if self._rival is not None else [])]
+
+    async def _weigh(self, name: str, ids: Sequence[int]) -> Line:
+        """Bits a byte in every column."""
+        rows = windows(ids, self._lengths.window)
+        size = await num_bytes(self._subject, rows)
+        nats = [
+            await self._subject.tried(f"{name}: learning", as_it_reads(self._subject, rows, stage=f"{name}: learning"))
+        ]
+        nats += await self._both(self._subject, rows, f"{name}: ")
+        if self._source is not None:
+            nats.append(await in_context(self._source, self._source, rows, before=0, stage=f"{name}: source"))
+        if self._rival is not None:
+            nats += await self._both(self._rival, rows, f"{name}: rival ")
+        cells = tuple(None if one is None else one / size / math.log(2) for one in nats)
+        return Line(name=name, cells=cells, count=size)
+
+    async def _both(self, reader: Reader, rows: Sequence[Sequence[int]], stage: str) -> list[Cell]:
+        """Nats in context, None where there is no room for any, and alone."""
+        before = self._lengths.before(reader)
+        read: Cell = None
+        if before:
+            read = await in_context(self._subject, reader, rows, before=before, stage=f"{stage}in context")
+        return [read, await in_context(self._subject, reader, rows, before=0, stage=f"{stage}alone")]
+
+    async def _passages(self, label: str, reader: Reader, ids: Sequence[int]) -> Line:
+        """A passage twice in a row: does the second time cost less?"""
+        size = self._lengths.passage
+        count = min(max(2, round(PASSAGES * self._scale)), len(ids) // size) if size > 1 else 0
+        passages = [ids[at * size : (at + 1) * size] for at in range(count)]
+        cells = await twice(self._subject, reader, passages, stage=f"passages twice{label}")
+        return Line(name=f"{size} tokens, twice in a row{label}", cells=cells, count=count)
 
 
-def _passage(path: Path, number: int, line: str) -> str:
-    if not line.lstrip().startswith("{"):
-        return line
-    try:
-        return msgspec.json.decode(line, type=_Passage).text
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"{path}:{number}", f'{error}; a line is {{"text": "..."}} or plain text') from error
+async def _check_tokens(subject: Subject, rival: Rival, texts: Sequence[str]) -> None:
+    """Raises InvalidRequest: a rival of other tokens, whose nats a token say nothing beside the model's."""
+    for text in texts:
+        start = text[:COMPARED_CHARACTERS]
+        if list(await subject.client.tokenize(start)) != rival.encode(start):
+            raise InvalidRequest(
+                "--rival", "its tokenizer gives other ids than the server's; name one trained with the model's own"
+            )
 
 
-class _Passage(msgspec.Struct, frozen=True):
-    text: str
+def _context_name(before: int) -> str:
+    return f"context, {before:,} tokens before" if before else "context, no room for any"
 
 
-def _last_sentence(text: str) -> str:
-    cut = max(text.rfind(mark) for mark in (". ", "! ", "? ", '" '))
-    return text[cut + 2 :] if 0 <= cut < len(text) - 2 else text
-
-
-async def _in_context(subject: Subject, rows: Sequence[Sequence[int]], *, stage: str) -> float:
-    """Nats of all windows with up to ``CONTEXT`` tokens of what came before in the prompt."""
-    flat = [token for row in rows for token in row]
-    size = len(rows[0])
-
-    def before(index: int) -> list[int]:
-        return flat[max(0, index * size - CONTEXT) : index * size]
-
-    calls = (subject.token_logprobs([*before(i), row[0]], row[1:]) for i, row in enumerate(rows))
-    return -sum(map(sum, await subject.gather(stage, calls)))
-
-
-async def _as_it_reads(subject: Subject, rows: Sequence[Sequence[int]], *, stage: str) -> float:
-    """Nats of all windows in their order, each learned once it was weighed."""
-    user, nats = subject.newcomer(), 0.0
-    with subject.bars.stage(stage, len(rows)) as step:
-        for row in rows:
-            nats -= sum(await subject.token_logprobs(row[:1], row[1:], user))
-            await subject.client.adapt(user, list(row))
-            step()
-    return nats
-
-
-async def _by_position(
-    subject: Subject, rows: Sequence[Sequence[int]], *, stage: str
-) -> tuple[tuple[float, float], ...]:
-    """(last position of a group, mean nats in it), groups doubling in size."""
-    scored = await subject.gather(stage, (subject.token_logprobs(row[:1], row[1:]) for row in rows))
-    points = []
-    for start, end in zip((0, *POSITIONS), POSITIONS, strict=False):
-        nats = [-p for row in scored for p in row[start:end]]
-        if nats:
-            points.append((float(end), sum(nats) / len(nats)))
-    return tuple(points)
-
-
-def _bits_table(lines: Sequence[Line], *, with_source: bool) -> Table:
-    columns = ("memory, learning as it reads", f"context, {CONTEXT} tokens before", "neither")
-    return Table(
-        title="Bits a byte",
-        head=f"windows of {WINDOW} tokens",
-        columns=(*columns, "source, neither") if with_source else columns,
-        lines=tuple(lines),
-        unit=Unit.NUMBER,
-        note="*of*: bytes. The memory is weighed before it learns each window.",
-    )
-
-
-def _position_table(curves: dict[str, tuple[tuple[float, float], ...]]) -> Table:
+def _position_table(curves: dict[str, Curve], size: int) -> Table:
     ends = [end for end, _ in max(curves.values(), key=len)]
     lines = []
     for name, points in curves.items():
         known = dict(points)
         lines.append(Line(name=name, cells=tuple(known.get(end) for end in ends)))
     columns = tuple(f"to {end:.0f}" for end in ends)
-    return Table(title="Nats by position", head="token", columns=columns, lines=tuple(lines), unit=Unit.NUMBER)
-
-
-_NOTE = "*memory*: the passage was learned, and its last, open sentence is the prompt. *neither*: that sentence alone."
+    head = f"windows of {size:,} tokens"
+    return Table(title="Nats by position", head=head, columns=columns, lines=tuple(lines), unit=Unit.NUMBER)

@@ -12,7 +12,7 @@ from hope_serve.evals.arms import BM25, MEMORY, NEITHER, PROMPT
 from hope_serve.evals.exam import Exam
 from hope_serve.evals.report import Chart, Report, Table
 from hope_serve.evals.subject import Subject
-from hope_serve.evals.suite import on_what
+from hope_serve.evals.suite import failures_of, on_what
 from hope_serve.evals.texts import load_prose
 from hope_serve.training.lessons.cases import Case, CaseBook, Row, Sizes
 from hope_serve.training.lessons.judge import holds_value
@@ -61,13 +61,14 @@ class Needle:
         count = max(1, round(20 * self.scale))
         rows = [self._row(length, [needles.one() for _ in range(count)], hay) for length in self.lengths]
         exam = Exam(subject, (MEMORY, PROMPT, BM25, NEITHER))
-        table = await exam.table("One fact in a long text", rows, note=_NOTE)
+        table = await exam.table("One fact in a long text", rows, note=_note(subject))
         return Report(
             suite=self.name,
             model=on_what(subject),
             settings=asdict(self) | {"text": str(self.text)},
             tables=(table,),
             charts=(_chart(table, self.lengths),),
+            failures=failures_of(subject),
         )
 
     def _row(self, length: int, needles: Sequence[tuple[str, Question]], hay: Hay) -> Row:
@@ -128,7 +129,9 @@ def _chart(table: Table, lengths: Sequence[int]) -> Chart:
     return Chart(title="Found, by the length of the text", x="tokens", y="% found", series=series, log_x=True)
 
 
-_NOTE = (
-    "*memory*: the text was learned by one Adapt and is in no context. *all in the prompt*: it is only there. A dash: "
-    "longer than the model takes."
-)
+def _note(subject: Subject) -> str:
+    return (
+        f"*memory*: the text was learned, at most {subject.model.max_adapt_tokens:,} tokens an Adapt, and is in no "
+        f"context. *all in the prompt*: it is only there. A dash: longer than the {subject.max_tokens:,} tokens that a "
+        "prompt may have."
+    )

@@ -10,8 +10,8 @@ from hope_serve.evals.arms import ARMS, SOURCE_ARMS
 from hope_serve.evals.case_file import load_case_file
 from hope_serve.evals.exam import Exam, told_texts
 from hope_serve.evals.report import Cell, Line, Report, Table, Unit
-from hope_serve.evals.subject import Subject
-from hope_serve.evals.suite import on_what
+from hope_serve.evals.subject import Subject, complete
+from hope_serve.evals.suite import failures_of, on_what
 from hope_serve.evals.texts import load_prose, read_text, token_ids, weigh, windows
 from hope_serve.training.lessons.cases import CaseBook, Row, Sizes
 from hope_serve.training.lessons.prose import Prose
@@ -55,11 +55,17 @@ class Recall:
         if not self.only_cases:
             tables += await self._lessons(exam, subject, source)
         settings = asdict(self) | {"text": str(self.text), "cases": [str(path) for path in self.cases]}
-        return Report(suite=self.name, model=on_what(subject), settings=settings, tables=tuple(tables))
+        return Report(
+            suite=self.name,
+            model=on_what(subject),
+            settings=settings,
+            tables=tuple(tables),
+            failures=failures_of(subject, source),
+        )
 
     async def _lessons(self, exam: Exam, subject: Subject, source: Subject | None) -> list[Table]:
         draw = random.Random(self.seed)  # noqa: S311 - a reproducible draw, nothing secret
-        prose = load_prose(self.text, draw)
+        prose, texts = load_prose(self.text, draw), self._texts()
         book = CaseBook(prose, draw, sizes=Sizes.scaled(self.scale, NOISE_TOKENS))
         rows = list(book.rows())
         title = "Held-out people: values, tellings and askings that no lesson had"
@@ -68,49 +74,71 @@ class Recall:
         tables.append(await exam.costs("What a query costs, alone", _named(rows, COST_ROWS), times=times))
         tables.append(await exam.bytes_table(_named(rows, SIZE_ROWS)))
         if self.text is not None:
-            stranger = await subject.taught(told_texts(book.facts(4)))
-            tables.append(await self._language(subject, source, stranger))
+            stranger = await subject.tried("a stranger", subject.taught(told_texts(book.facts(4))))
+            tables.append(await self._language(texts, subject, source, stranger))
             tables.append(await self._second_part(subject, prose))
         return tables
 
-    async def _language(self, subject: Subject, source: Subject | None, stranger: str) -> Table:
-        """Bits a byte of text that nobody told."""
-        assert self.text is not None
-        lines = []
-        for name in TEXTS:
-            path = self.text / f"{name}.txt"
-            if path.exists():
-                lines.append(await self._weighed(path, subject, source, stranger))
-        columns = ("source", "empty memory", "empty over source", "a stranger's memory", "a stranger's over empty")
-        return Table(title="Bits a byte", head="text", columns=columns, lines=tuple(lines), unit=Unit.NUMBER)
-
-    async def _weighed(self, path: Path, subject: Subject, source: Subject | None, stranger: str) -> Line:
+    def _texts(self) -> dict[str, str]:
+        """What is weighed, by name; read before anything is asked."""
         characters = max(LEAST_CHARACTERS, int(TEXT_CHARACTERS * self.scale))
-        rows = windows(await token_ids(subject, read_text(path, characters)), WINDOW)
-        empty = (await weigh(subject, rows, stage=path.stem)).bits_per_byte
-        strange = (await weigh(subject, rows, stranger, stage=path.stem)).bits_per_byte
-        plain: Cell = None
-        if source is not None:
-            plain = (await weigh(source, rows, stage=f"{path.stem}, source")).bits_per_byte
-        return Line(name=path.stem, cells=(plain, empty, empty / plain if plain else None, strange, strange / empty))
+        paths = [self.text / f"{name}.txt" for name in TEXTS] if self.text is not None else []
+        return {path.stem: read_text(path, characters) for path in paths if path.exists()}
+
+    async def _language(
+        self, texts: dict[str, str], subject: Subject, source: Subject | None, stranger: str | None
+    ) -> Table:
+        """Bits a byte of text that nobody told."""
+        size = min(WINDOW, *(one.max_tokens for one in (subject, source) if one))
+        lines = []
+        for name, text in texts.items():
+            cells = await subject.tried(name, _weighed(name, text, size, (subject, source, stranger)))
+            lines.append(Line(name=name, cells=cells or (None,) * 5))
+        columns = ("source", "empty memory", "empty over source", "a stranger's memory", "a stranger's over empty")
+        head = f"windows of {size} tokens"
+        return Table(title="Bits a byte", head=head, columns=columns, lines=tuple(lines), unit=Unit.NUMBER)
 
     async def _second_part(self, subject: Subject, prose: Prose) -> Table:
         """The tokens that follow in a text whose beginning was told, against the same without."""
-        texts = max(2, int(8 * self.scale))
-        told_nats = untold_nats = 0.0
-        for _ in range(texts):
-            ids = await token_ids(subject, prose.run(9_000))
-            user = await subject.taught([await subject.client.detokenize(ids[:TOLD])])
-            rest = [ids[TOLD : TOLD + MEASURED]]
-            told_nats += (await weigh(subject, rest, user, stage="after the first part")).nats
-            untold_nats += (await weigh(subject, rest, stage="without it")).nats
-        line = Line(name=f"{MEASURED} tokens after {TOLD} told", cells=(told_nats / untold_nats - 1,), count=texts)
+        texts, measured = max(2, int(8 * self.scale)), min(MEASURED, subject.max_tokens)
+        runs = [prose.run(9_000) for _ in range(texts)]
+        nats = complete([await subject.tried("a second part", _second_nats(subject, run, measured)) for run in runs])
+        change = sum(told for told, _ in nats) / sum(untold for _, untold in nats) - 1 if nats else None
+        line = Line(name=f"{measured} tokens after {TOLD} told", cells=(change,), count=texts)
         return Table(
             title="A text's second part",
             head="bits a byte",
             columns=("change by having learned the first",),
             lines=(line,),
         )
+
+
+async def _weighed(
+    name: str, text: str, size: int, asked: tuple[Subject, Subject | None, str | None]
+) -> tuple[Cell, ...]:
+    """By the source, with an empty memory, the one over the other, with a stranger's, and that over the empty."""
+    subject, source, stranger = asked
+    rows = windows(await token_ids(subject, text), size)
+    empty = (await weigh(subject, rows, stage=name)).bits_per_byte
+    strange = (await weigh(subject, rows, stranger, stage=name)).bits_per_byte if stranger else None
+    plain = (await weigh(source, rows, stage=f"{name}, source")).bits_per_byte if source else None
+    return plain, empty, _over(empty, plain), strange, _over(strange, empty)
+
+
+async def _second_nats(subject: Subject, text: str, measured: int) -> tuple[float, float] | None:
+    """Nats of the second part with the first learned, and without."""
+    ids = await token_ids(subject, text)
+    user = await subject.taught([await subject.client.detokenize(ids[:TOLD])])
+    rest = windows(ids[TOLD : TOLD + measured], measured)
+    told, untold = [
+        (await weigh(subject, rest, whose, stage=stage)).nats
+        for whose, stage in ((user, "after the first part"), ("", "without it"))
+    ]
+    return None if told is None or untold is None else (told, untold)
+
+
+def _over(one: Cell, other: Cell) -> Cell:
+    return one / other if one is not None and other else None
 
 
 def _named(rows: list[Row], names: tuple[str, ...]) -> list[Row]:

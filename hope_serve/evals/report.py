@@ -70,7 +70,7 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that one suite found, with what it was taken on and how."""
+    """All that one suite found, with what it was taken on and how. ``failures``: what was not measured, and why."""
 
     suite: str
     model: Mapping[str, Any]
@@ -78,6 +78,12 @@ class Report:
     tables: tuple[Table, ...]
     charts: tuple[Chart, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    failures: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no figure in it at all."""
+        return all(cell is None for table in self.tables for line in table.lines for cell in line.cells)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for ``json``."""
@@ -86,7 +92,8 @@ class Report:
 
     def as_markdown(self) -> str:
         """The tables and notes, as a page has them."""
-        return "\n\n".join([*(_markdown(table) for table in self.tables), *self.notes]) + "\n"
+        failures = ["\n".join(("Not measured:\n", *(f"- {one}" for one in self.failures)))] if self.failures else []
+        return "\n\n".join([*(_markdown(table) for table in self.tables), *self.notes, *failures]) + "\n"
 
 
 def _markdown(table: Table) -> str:

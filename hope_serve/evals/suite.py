@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Protocol
 
 from hope_serve.evals.report import Report
@@ -30,3 +31,10 @@ def on_what(subject: Subject) -> dict[str, Any]:
         "dtype": model.dtype,
         "device": model.device,
     }
+
+
+def failures_of(subject: Subject, source: Subject | None = None) -> tuple[str, ...]:
+    """What servers refused, each kind of refusal once: what for, why, how often."""
+    errors = [*subject.errors, *(source.errors if source else ())]
+    counted = Counter(f"{stage}: {error}" for stage, error in errors)
+    return tuple(text if times == 1 else f"{text} ({times} times)" for text, times in counted.items())

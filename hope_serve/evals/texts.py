@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hope_serve.errors import InvalidRequest
-from hope_serve.evals.subject import Subject
+from hope_serve.evals.report import Cell
+from hope_serve.evals.subject import Subject, complete
 from hope_serve.training.lessons.prose import Prose
 
 SEPARATOR = "\x1e"
@@ -18,15 +19,15 @@ CHARACTERS_AT_ONCE = 200_000
 
 
 class Weighed(NamedTuple):
-    """Nats of a text's tokens, and how many bytes they stand for."""
+    """Nats of a text's tokens, None where they were not all weighed, and how many bytes they stand for."""
 
-    nats: float
+    nats: Cell
     num_bytes: int
 
     @property
-    def bits_per_byte(self) -> float:
+    def bits_per_byte(self) -> Cell:
         """Bits a byte."""
-        return self.nats / math.log(2) / self.num_bytes
+        return None if self.nats is None else self.nats / math.log(2) / self.num_bytes
 
 
 def read_text(path: Path, characters: int) -> str:
@@ -63,7 +64,9 @@ async def token_ids(subject: Subject, text: str) -> list[int]:
 
 
 def windows(ids: Sequence[int], size: int) -> list[list[int]]:
-    """Whole windows of ``size`` ids. Raises InvalidRequest: there is none."""
+    """Whole windows of ``size`` ids. Raises InvalidRequest: there is none, or nothing in it to weigh."""
+    if size < 2:
+        raise InvalidRequest("text", f"a window of {size} tokens holds nothing to weigh; serve longer prompts")
     if len(ids) < size:
         raise InvalidRequest("text", f"{len(ids)} tokens are fewer than a window of {size}; name a longer text")
     return [list(ids[at : at + size]) for at in range(0, len(ids) - size + 1, size)]
@@ -71,8 +74,8 @@ def windows(ids: Sequence[int], size: int) -> list[list[int]]:
 
 async def weigh(subject: Subject, rows: Sequence[Sequence[int]], user: str = "", *, stage: str = "read") -> Weighed:
     """All tokens of every window but its first."""
-    scored = await subject.gather(stage, (subject.token_logprobs(row[:1], row[1:], user) for row in rows))
-    return Weighed(-sum(map(sum, scored)), await num_bytes(subject, rows))
+    scored = complete(await subject.gather(stage, (subject.token_logprobs(row[:1], row[1:], user) for row in rows)))
+    return Weighed(None if scored is None else -sum(map(sum, scored)), await num_bytes(subject, rows))
 
 
 async def num_bytes(subject: Subject, rows: Sequence[Sequence[int]]) -> int:
