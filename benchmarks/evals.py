@@ -4,8 +4,8 @@
         --source-checkpoint hope-smollm2 --text text/ --intents clinc150.json --cases strangers.jsonl --scale 0.5
 
 Each report is written as soon as it is there (JSON, Markdown, plots, into ``results/evals-<name>``), and the page is
-made of all that lie there, so that a long run may be taken in pieces with ``--suites``. ``--text`` is a folder with
-``books_test.txt`` and ``wikitext_test.txt``.
+made of all that lie there, so that a long run may be taken in pieces with ``--suites``. What ``NOTE.md`` in that folder
+says stands on the page first. ``--text`` is a folder with ``books_test.txt`` and ``wikitext_test.txt``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
+import json
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.report import RESULTS, hardware
 from hope_serve.cli.connected import Server
-from hope_serve.cli.evaluating import Run, keep, measure
+from hope_serve.cli.evaluating import Run, keep, load_rival, measure
 from hope_serve.evals.babi import Babi
 from hope_serve.evals.continual import Continual
 from hope_serve.evals.language import Language
@@ -27,9 +29,12 @@ from hope_serve.evals.mad import Mad
 from hope_serve.evals.needle import LENGTHS, Needle
 from hope_serve.evals.progress import Bars
 from hope_serve.evals.recall import Recall
+from hope_serve.evals.report import Report
+from hope_serve.evals.show import file_name
 from hope_serve.evals.suite import Suite
 
 TEXTS = ("books_test.txt", "wikitext_test.txt")
+NOTE = "NOTE.md"
 
 
 def parse() -> argparse.Namespace:
@@ -44,6 +49,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--intents", type=Path, help="file in CLINC150's form")
     parser.add_argument("--cases", type=Path, action="append", default=[], help="cases of strangers, JSON lines")
     parser.add_argument("--lambada", type=Path, help="passages whose last word is asked for")
+    parser.add_argument("--rival", type=Path, help="folder of a Transformer trained beside the model")
     parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="of needle: %(default)s")
     parser.add_argument("--wording", default="lessons", help="of needle: lessons or people")
     parser.add_argument("--scale", type=float, default=1.0)
@@ -56,7 +62,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run, keep, and write the page."""
     given = parse()
-    folder = given.results / f"evals-{given.name}"
+    folder = given.results / f"evals-{file_name(given.name)}"
     run = Run(
         scale=given.scale,
         out=folder,
@@ -73,34 +79,47 @@ def main() -> None:
         asyncio.run(_measure(suites, run))
     if "mad" in names:
         with Bars() as bars:
-            keep(Mad(scale=given.scale).run(bars), run)
+            keep(_taken_here(Mad(scale=given.scale).run(bars)), run)
     print(f"written: {write_page(folder, given.name)}")
 
 
 def write_page(folder: Path, name: str) -> Path:
-    """``<date>-evals-<name>.md``: every report of the folder, with its plots."""
-    parts = []
-    for report in sorted(folder.glob("*.md")):
-        pictures = sorted(folder.glob(f"{report.stem}-*.png"))
-        shown = "\n".join(f"![{picture.stem}]({folder.name}/{picture.name})" for picture in pictures)
-        parts.append(f"{report.read_text('utf-8').replace('# ', '## ', 1)}\n{shown}\n")
+    """``<date>-<folder>.md``: the folder's note, and every report with its machine and its plots."""
+    note = folder / NOTE
+    parts = [note.read_text("utf-8")] if note.exists() else []
+    parts += [_part(data) for data in sorted(folder.glob("*.json"))]
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    page = folder.parent / f"{today}-evals-{name}.md"
-    page.write_text(f"# evals of {name}, {today}\n\n{hardware()}\n\n" + "\n".join(parts), "utf-8")
+    page = folder.parent / f"{today}-{folder.name}.md"
+    page.write_text(f"# evals of {name}, {today}\n\n" + "\n".join(parts), "utf-8")
     return page
+
+
+def _part(data: Path) -> str:
+    """One report, a level deeper, with its machine below the heading."""
+    kept = json.loads(data.read_text("utf-8"))
+    head, _, tables = data.with_suffix(".md").read_text("utf-8").partition("\n\n")
+    machine = kept["model"].get("hardware", "")
+    shown = "\n".join(f"![{Path(name).stem}]({data.parent.name}/{name})" for name in kept.get("pictures", ()))
+    return "\n\n".join(part for part in (f"#{head}", machine, f"{tables}\n{shown}".rstrip()) if part) + "\n"
 
 
 async def _measure(suites: list[Suite], run: Run) -> None:
     async with aclosing(measure(suites, Server(), run)) as reports:
         async for report in reports:
-            keep(report, run)
+            keep(_taken_here(report), run)
+
+
+def _taken_here(report: Report) -> Report:
+    """With the machine's name: the next suite may be taken on another."""
+    return replace(report, model={**report.model, "hardware": hardware()})
 
 
 def _language(given: argparse.Namespace) -> Suite | None:
     files = tuple(path for name in TEXTS if given.text and (path := given.text / name).exists())
     if not files and given.lambada is None:
         return None
-    return Language(files=files, lambada=given.lambada, scale=given.scale)
+    rival = load_rival(given.rival) if given.rival else None
+    return Language(files=files, lambada=given.lambada, scale=given.scale, rival=rival)
 
 
 def _needle(given: argparse.Namespace) -> Suite:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,27 +19,39 @@ def can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw(report: Report, folder: Path, prefix: str) -> list[Path]:
-    """One PNG a table of shares and a chart, as ``<prefix>-<title>.png``; their paths."""
+def picture_names(report: Report, prefix: str) -> tuple[str, ...]:
+    """``<prefix>-<title>.png`` of every table of shares and every chart, no two alike."""
+    names: list[str] = []
+    for one in _pictures(report):
+        name = f"{prefix}-{_slug(one.title)}"
+        names.append(f"{name}.png" if f"{name}.png" not in names else f"{name}-{len(names) + 1}.png")
+    return tuple(names)
+
+
+def draw(report: Report, folder: Path, names: Sequence[str]) -> list[Path]:
+    """A PNG of every table of shares and every chart, under ``picture_names``; their paths."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot
 
     made = []
-    shares = [table for table in report.tables if table.unit is Unit.SHARE and table.lines]
-    pictures: list[Table | Chart] = [*shares, *report.charts]
-    for one in pictures:
+    for one, name in zip(_pictures(report), names, strict=True):
         figure, axes = pyplot.subplots(figsize=(9, _height(one)))
         _bars(axes, one) if isinstance(one, Table) else _lines(axes, one)
         axes.set_title(f"{report.model.get('name', '')}: {one.title}", fontsize="medium")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", ncols=2)
-        path = folder / f"{prefix}-{_slug(one.title)}.png"
+        path = folder / name
         figure.savefig(path, dpi=90, bbox_inches="tight")
         pyplot.close(figure)
         made.append(path)
     return made
+
+
+def _pictures(report: Report) -> list[Table | Chart]:
+    shares = [table for table in report.tables if table.unit is Unit.SHARE and table.lines]
+    return [*shares, *report.charts]
 
 
 def _bars(axes: Any, table: Table) -> None:
@@ -67,4 +80,4 @@ def _height(one: Table | Chart) -> float:
 
 
 def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:48]
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:48].strip("-") or "picture"

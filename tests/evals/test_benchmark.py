@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 
 from benchmarks import evals
+from hope_serve.evals.report import Line, Report, Table
+from hope_serve.evals.show import save_report
+
+
+def report(suite, model, **more):
+    table = Table(title="Found", head="share", columns=("memory",), lines=(Line(name="1k", cells=(0.5,)),))
+    return Report(suite=suite, model={"name": model} | more, settings={}, tables=(table,))
+
+
+def test_a_page_links_what_lies_there_names_machines_and_keeps_its_note(tmp_path):
+    folder = tmp_path / "evals-mine"
+    save_report(report("recall", "Smollm2 135M 8k", hardware="a fast one"), folder)
+    save_report(report("recall", "Smollm2"), folder)
+    (folder / "recall-Smollm2-of-an-earlier-run.png").write_bytes(b"")
+    (folder / "NOTE.md").write_text("Taken in a hurry.\n")
+    page = evals.write_page(folder, "Mine")
+    text = page.read_text()
+    assert re.match(r"# evals of Mine, [0-9-]+\n\nTaken in a hurry.\n\n## recall, Smollm2", text)
+    assert "## recall, Smollm2 135M 8k, " in text and "\n\na fast one\n\n**Found**" in text
+    links = re.findall(r"!\[[^]]+\]\(([^) ]+)\)", text)
+    assert links == ["evals-mine/recall-Smollm2-135M-8k-found.png", "evals-mine/recall-Smollm2-found.png"]
+    assert all((tmp_path / link).exists() for link in links)
+    assert evals.write_page(folder, "Mine").read_text() == text
 
 
 @pytest.mark.nightly

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 
 import pytest
 
@@ -56,6 +58,25 @@ def test_shares_and_charts_are_drawn(tmp_path):
         "needle-tiny.json", "needle-tiny.md", "needle-tiny-found.png", "needle-tiny-by-length.png",
     ]  # fmt: skip
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made[2:])
+
+
+def test_names_of_files_hold_nothing_that_a_link_cannot(tmp_path):
+    for name in ("Smollm2 135M 8k Lc100K Mix1 Ep2", "org/model (v1.0) [q4]", "моя модель", "../up"):
+        report = dataclasses.replace(REPORT, model={"name": name})
+        for path in save_report(report, tmp_path):
+            assert path.parent == tmp_path
+            assert re.fullmatch(r"[A-Za-z0-9._-]+", path.name)
+            assert path.exists()
+    assert (tmp_path / "needle-Smollm2-135M-8k-Lc100K-Mix1-Ep2.json").exists()
+    assert (tmp_path / "needle-unnamed.md").exists()
+
+
+def test_pictures_of_alike_titles_do_not_overwrite_each_other(tmp_path):
+    charts = tuple(dataclasses.replace(REPORT.charts[0], title=title) for title in ("Loss: a", "Loss (a)", "ой"))
+    *_, one, other, third = save_report(dataclasses.replace(REPORT, charts=charts), tmp_path)
+    names = [path.name for path in (one, other, third)]
+    assert names == ["needle-tiny-loss-a.png", "needle-tiny-loss-a-3.png", "needle-tiny-picture.png"]
+    assert json.loads((tmp_path / "needle-tiny.json").read_text())["pictures"][1:] == names
 
 
 def test_the_terminal_shows_all_tables(capsys, monkeypatch):
