@@ -15,6 +15,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 def convert(
     source: Annotated[Path, typer.Argument(help="A Hugging Face folder (Llama, Qwen2) or a .gguf file of one.")],
     folder: Annotated[Path, typer.Argument(help="Where the checkpoint is written; new or empty.")],
+    name: Annotated[str, typer.Option(help="What it is called, in place of the source's own name.")] = "",
     dtype: Annotated[str, typer.Option(help=f"Of the stored matrices: {', '.join(DTYPES)}.")] = "float32",
 ) -> None:
     """Turn another maker's model into a checkpoint; with an empty memory it is that model."""
@@ -26,7 +27,7 @@ def convert(
     if dtype not in DTYPES:
         raise ConfigError(f"--dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
     try:
-        fingerprint = write(read_source(source), folder, dtype=cast(Dtype, dtype))
+        fingerprint = write(read_source(source), folder, dtype=cast(Dtype, dtype), name=name)
     except (SourceError, OSError) as error:
         raise ConfigError(f"{source}: {error}") from error
     typer.echo(f"checkpoint {fingerprint[:12]} written to {folder}")

@@ -52,9 +52,10 @@ def model_card(source: Source, config: AttentionConfig) -> str:
     identity, shape = source.identity, source.architecture.shape
     files = "\n".join(f"- `{name}` sha256 {value}" for name, value in identity.files.items())
     template = "the source's own" if source.dialogue.chat_template else "none; it continues text and does not chat"
-    return f"""# {identity.name}
+    return f"""# {config.name}
 
-Converted by `hope-serve convert`. With an empty memory it is the source model; its MLPs are the levels that learn.
+{identity.name}, converted by `hope-serve convert`. With an empty memory it is the source model; its MLPs are the levels
+that learn.
 
 - licence of the weights, as the source states it: {identity.licence}
 - architecture {source.architecture.name}: hidden {shape.hidden_size}, {shape.num_layers} layers,

