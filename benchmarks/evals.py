@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import json
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.report import RESULTS, hardware
 from hope_serve.cli.connected import Server
@@ -84,19 +84,23 @@ def main() -> None:
 
 
 def write_page(folder: Path, name: str) -> Path:
-    """``<date>-<folder>.md``: the folder's note, and every report with its machine and its plots."""
-    note = folder / NOTE
+    """``<date>-<folder>.md``: the folder's note, and every report with its machine and its plots.
+
+    The date is that of the newest report, so that a page which is written again takes its own place.
+    """
+    note, kept = folder / NOTE, {data: json.loads(data.read_text("utf-8")) for data in sorted(folder.glob("*.json"))}
+    if not kept:
+        raise SystemExit(f"{folder} holds no report yet; name --suites, and the texts that they need")
+    date = max(report["date"] for report in kept.values())
     parts = [note.read_text("utf-8")] if note.exists() else []
-    parts += [_part(data) for data in sorted(folder.glob("*.json"))]
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    page = folder.parent / f"{today}-{folder.name}.md"
-    page.write_text(f"# evals of {name}, {today}\n\n" + "\n".join(parts), "utf-8")
+    parts += [_part(data, report) for data, report in kept.items()]
+    page = folder.parent / f"{date}-{folder.name}.md"
+    page.write_text(f"# evals of {name}, {date}\n\n" + "\n".join(parts), "utf-8")
     return page
 
 
-def _part(data: Path) -> str:
+def _part(data: Path, kept: dict[str, Any]) -> str:
     """One report, a level deeper, with its machine below the heading."""
-    kept = json.loads(data.read_text("utf-8"))
     head, _, tables = data.with_suffix(".md").read_text("utf-8").partition("\n\n")
     machine = kept["model"].get("hardware", "")
     shown = "\n".join(f"![{Path(name).stem}]({data.parent.name}/{name})" for name in kept.get("pictures", ()))

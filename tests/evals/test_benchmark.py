@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 
@@ -22,8 +23,12 @@ def test_a_page_links_what_lies_there_names_machines_and_keeps_its_note(tmp_path
     save_report(report("recall", "Smollm2 135M 8k", hardware="a fast one"), folder)
     save_report(report("recall", "Smollm2"), folder)
     (folder / "recall-Smollm2-of-an-earlier-run.png").write_bytes(b"")
+    data = folder / "recall-Smollm2.json"
+    data.write_text(re.sub(r'"date": "[^"]+"', '"date": "2020-01-01"', data.read_text()))
     (folder / "NOTE.md").write_text("Taken in a hurry.\n")
     page = evals.write_page(folder, "Mine")
+    newest = json.loads((folder / "recall-Smollm2-135M-8k.json").read_text())["date"]
+    assert page.name == f"{newest}-evals-mine.md"
     text = page.read_text()
     assert re.match(r"# evals of Mine, [0-9-]+\n\nTaken in a hurry.\n\n## recall, Smollm2", text)
     assert "## recall, Smollm2 135M 8k, " in text and "\n\na fast one\n\n**Found**" in text
