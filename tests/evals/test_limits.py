@@ -7,11 +7,12 @@ from support.attention_checkpoint import converted
 from support.server_running import connect, server_config
 
 from hope_serve.evals.babi import Babi
-from hope_serve.evals.continual import Continual
+from hope_serve.evals.continual import Course
 from hope_serve.evals.language import Language
 from hope_serve.evals.needle import Needle
 from hope_serve.evals.progress import Bars
 from hope_serve.evals.recall import Recall
+from hope_serve.evals.streams import Amounts, permuted_digits
 from hope_serve.evals.subject import Subject
 from hope_serve.server.serve import running
 
@@ -96,13 +97,14 @@ async def test_stories_longer_than_a_prompt_are_learned_and_not_read(open_subjec
 
 
 async def test_examples_longer_than_an_adapt_come_in_several(open_subject):
+    stream = permuted_digits(amounts=Amounts(taught=1, tested=1), steps=1, seed=1)
     async with open_subject(max_prompt_tokens=200, max_adapt_tokens=256) as subject:
-        report = await Continual(scale=SMALL).run(subject, None)
-    table = by_title(report)["permuted digits: right after"]
-    assert table.cell("all in the prompt", "step 5") is None
-    assert table.cell("memory", "step 5") is not None
-    assert "*memory*: at most 16 examples" not in table.note
-    assert report.failures == ()
+        table, _ = (await Course(subject, stream, 2).run()).tables()
+        assert [memory.version > 1 async for memory in subject.client.list_memories()] == [True]
+    assert table.cell("all in the prompt", "step 1") is None
+    assert table.cell("memory", "step 1") is not None
+    assert "at most 3 examples an Adapt" in table.note  # ten in halves: five, then two and three
+    assert subject.errors == []
 
 
 @pytest.mark.nightly
