@@ -41,7 +41,7 @@ class Workers:
         """What ``work`` returns; ``size`` is what it grows with, in bytes, characters or ids.
 
         It runs in the caller's context, wherever it runs: the call under way stays known.
-        The interpreter changes threads every 5 ms, and long tokenising lets go of it altogether.
+        The interpreter changes threads every ``SWITCH_SECONDS``, and long tokenising lets go of it altogether.
         """
         if size <= INLINE_SIZE:
             return work()
