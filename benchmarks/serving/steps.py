@@ -105,6 +105,7 @@ def prompts(model: ServedModel, count: int, length: int) -> tuple[Batch, Pools]:
 def lessons(model: ServedModel, name: str, count: int, length: int) -> list[Figure]:
     """Adaptations of ``count`` users at once, the closing reading included."""
     teaching = Teaching(model, count, alone=False)
+    teaching.capture()
 
     def run() -> float:
         pupils = [pupil(model, teaching, length) for _ in range(count)]
@@ -186,6 +187,7 @@ def prefill_profile(model: ServedModel, name: str, count: int, length: int) -> s
 def lesson_profile(model: ServedModel, name: str, count: int) -> str:
     """One segment of ``count`` users."""
     teaching = Teaching(model, count, alone=False)
+    teaching.capture()
     length = min(model.config.levels[i].chunk_size for i in model.config.online_levels)
     pupils = [pupil(model, teaching, 8 * length) for _ in range(count)]
     return by_kernel(f"{name}, a segment of {count} x {length}", lambda: teaching.step(pupils))

@@ -15,6 +15,7 @@ from hope_serve.engine.memory import Learned
 from hope_serve.engine.meter import Meter
 from hope_serve.engine.plan import DevicePlan, check_fit, lessons_at_once, model_info
 from hope_serve.engine.pools import Pools
+from hope_serve.engine.practice import practise_lessons
 from hope_serve.engine.reading import SequenceEngine
 from hope_serve.engine.reports import lesson_metrics
 from hope_serve.engine.runner import Runner
@@ -95,4 +96,8 @@ class NativeEngine(SequenceEngine):
             teaching=Teaching(model, config.max_lessons, alone=config.deterministic, poison=config.poison_slots),
             looks_ahead=model.device.type == "cuda",
         )
+        if model.device.type == "cuda":
+            device.runner.warm_up()
+            if config.role != "generate":
+                practise_lessons(device.teaching)
         return Stepper(scheduler, device, meter)

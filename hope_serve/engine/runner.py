@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, product
 
 import torch
 from hope_kernels.sample.op import sample
@@ -22,6 +22,9 @@ from hope_serve.model.serving.model import ServedModel
 
 SCORED_AT_ONCE = 256
 """Rows whose logits are in memory together."""
+WARM_COUNTS = (1, 2, 16)
+WARM_LENGTHS = (1, 3, 16)
+"""Of the prompts that are read when an engine starts."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,24 @@ class Runner:
         self._model, self._pools, self._alone = model, pools, deterministic
         self._cut_tokens = model.kind.cut_tokens
         self._graphs = DecodeGraphs(model, pools) if model.device.type == "cuda" else None
+
+    @torch.no_grad()
+    def warm_up(self) -> None:
+        """Read made-up prompts in nobody's slot, so that what is made on first use is made before anybody waits.
+
+        Kernels are compiled for one row or sequence, for numbers that 16 divides and for others.
+        """
+        self._pools.owned()
+        for count, length in product(WARM_COUNTS, WARM_LENGTHS):
+            slots = self._pools.on_device([0] * count, torch.int32)
+            batch = Batch(
+                tokens=self._pools.on_device([0] * (count * length), torch.int64),
+                slots=slots,
+                starts=self._pools.on_device(list(range(0, count * length + 1, length)), torch.int32),
+                remembers=self._pools.remembers,
+            )
+            hidden = self._model.run(batch, self._pools.state, self._pools.deltas)
+            sample(self._model.logits(hidden[length - 1 :: length]), slots, self._pools.sampling)
 
     def groups(self, plan: Plan) -> Iterator[Group]:
         """The passes of a plan: sequences together, but for those that run alone."""

@@ -1,22 +1,33 @@
-"""The gradient of several users' segments by what each has learned: one pass forwards, one backwards."""
+"""Several users' segments in one pass: their gradients by what each has learned, and their losses by it."""
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hope_serve.engine.graphs import buckets
+from hope_serve.engine.lesson import REREAD_TOKENS
 from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.kind import StatePool
 from hope_serve.model.serving.model import LayerDeltas, ServedModel
 
-CAPTURED = (1, 2, 4, 8, 16)
-"""Numbers of lessons whose whole segments have a captured graph."""
+T = TypeVar("T")
+
+LOGITS_AT_ONCE = 256
+"""Rows whose logits are in memory together, where nothing is differentiated."""
+SPARE_ROWS = 16
+"""Rows of a captured pass that no lesson ever needs: they belong to the padding behind them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,65 +47,124 @@ class SegmentGradients:
     nll: Tensor
 
 
+class PaddedRows:
+    """Room at fixed addresses for the segments of up to ``count`` lessons, of at most ``whole`` tokens each.
+
+    Behind the lessons' rows, those that are not used belong to slot 0: its rows change nobody's numbers.
+    """
+
+    def __init__(self, count: int, whole: int, device: torch.device) -> None:
+        self.count, self._num_rows = count, count * whole + SPARE_ROWS
+        zeros = partial(torch.zeros, device=device)
+        self.rows = Rows(
+            batch=Batch(
+                tokens=zeros(self._num_rows, dtype=torch.int64),
+                slots=zeros(count + 1, dtype=torch.int32),
+                starts=torch.tensor(self.starts([]), dtype=torch.int32, device=device),
+                memories=torch.tensor([*range(1, count + 1), 0], dtype=torch.int32, device=device),
+            ),
+            targets=zeros(self._num_rows, dtype=torch.int64),
+            lengths=[],
+        )
+
+    def fill(self, rows: Rows) -> None:
+        """Take segments in; what earlier ones left behind them stays, as padding."""
+        batch, count, length = self.rows.batch, len(rows.lengths), len(rows.targets)
+        assert batch.starts is not None
+        batch.tokens[:length].copy_(rows.batch.tokens)
+        self.rows.targets[:length].copy_(rows.targets)
+        batch.slots.zero_()
+        batch.slots[:count].copy_(rows.batch.slots)
+        batch.starts.copy_(torch.tensor(self.starts(rows.lengths), dtype=torch.int32))
+
+    def starts(self, lengths: list[int]) -> list[int]:
+        """Where every sequence's rows begin: of the lessons, of the places left, one row each, and of the padding."""
+        left = [1] * (self.count - len(lengths))
+        return [0, *accumulate([*lengths, *left]), self._num_rows]
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Graph:
+class _Graph(Generic[T]):
+    """A captured pass. result: what a replay leaves."""
+
     graph: torch.cuda.CUDAGraph
-    rows: Rows
-    result: SegmentGradients
+    padded: PaddedRows
+    result: T
+
+    def replay(self, rows: Rows) -> T:
+        self.padded.fill(rows)
+        self.graph.replay()
+        return self.result
 
 
 class Segments:
-    """Differentiates segments on the learning slots; what sequences carry moves on with them.
+    """Segments on the learning slots, differentiated or read again; what sequences carry moves on with them.
 
-    On a CUDA device, lessons that all learn a whole chunk of the fastest level replay a graph, captured when first
-    needed: a segment is thousands of small launches.
+    On a CUDA device graphs do it, whatever the segments' lengths: a segment is thousands of small launches, and with
+    each of them the thread gives the interpreter away. What a replay gives is overwritten by the next.
+
+    Args:
+        reads: what the slots' memories read as, when they are read again.
+        max_lessons: how many learn in one pass.
     """
 
-    def __init__(self, model: ServedModel, state: StatePool, cms: CmsState) -> None:
-        self._model, self._state, self._cms = model, state, cms
-        self._whole = min(model.config.levels[i].chunk_size for i in model.config.online_levels)
-        self._graphs: dict[int, _Graph] = {}
+    def __init__(
+        self, model: ServedModel, state: StatePool, cms: CmsState, reads: LayerDeltas, *, max_lessons: int
+    ) -> None:
+        self._model, self._state, self._cms, self._reads = model, state, cms, reads
+        self.whole = min(model.config.levels[i].chunk_size for i in model.config.online_levels)
+        self.counts = buckets(max_lessons)
+        self._learning: dict[int, _Graph[SegmentGradients]] = {}
+        self._reading: dict[int, _Graph[Tensor]] = {}
 
     def gradients(self, rows: Rows) -> SegmentGradients:
-        """See ``SegmentGradients``; what a replay gives is overwritten by the next."""
-        count = len(rows.lengths)
-        alike = all(length == self._whole for length in rows.lengths)
-        replays = self._model.device.type == "cuda" and self._model.kind.captures_lessons
-        if not (replays and alike and count in CAPTURED):
-            return self._compute(rows)
-        captured = self._graphs.get(count) or self._capture(rows)
-        for name in ("tokens", "slots"):
-            getattr(captured.rows.batch, name).copy_(getattr(rows.batch, name))
-        captured.rows.targets.copy_(rows.targets)
-        captured.graph.replay()
-        return captured.result
+        """See ``SegmentGradients``."""
+        if not self._learning:
+            return self._gradients(rows)
+        return unpadded(self._learning[self._bucket(rows)].replay(rows), rows)
 
-    def _capture(self, rows: Rows) -> _Graph:
-        """A graph for as many whole segments; made on the null slot, so that nobody's state moves."""
-        own = Rows(
-            batch=Batch(
-                tokens=rows.batch.tokens.clone(),
-                slots=torch.zeros_like(rows.batch.slots),
-                starts=rows.batch.starts,
-                memories=rows.batch.memories,
-            ),
-            targets=rows.targets.clone(),
-            lengths=rows.lengths,
-        )
+    def losses(self, rows: Rows) -> Tensor:
+        """Each token's loss by what was learned, [N]; nothing is differentiated."""
+        if not self._reading:
+            return self._losses(rows)
+        return self._reading[self._bucket(rows)].replay(rows)[: len(rows.targets)]
+
+    def capture(self) -> None:
+        """Make the graphs, where there are any, on the null slot; large ones first, whose memory serves the small."""
+        if self._model.device.type != "cuda" or not self._model.kind.captures_lessons:
+            return
+        memory, counts = torch.cuda.graph_pool_handle(), self.counts[::-1]
+        learning = {n: self._captured(self._gradients, self.padded(n), memory) for n in counts}
+        reading = {n: self._captured(self._losses, self.padded(n, REREAD_TOKENS), memory) for n in counts}
+        self._learning, self._reading = learning, reading
+
+    def padded(self, count: int, length: int | None = None) -> PaddedRows:
+        """Room for ``count`` segments of up to ``length`` tokens; None is a whole chunk of the fastest level."""
+        return PaddedRows(count, length or self.whole, self._model.device)
+
+    def _bucket(self, rows: Rows) -> int:
+        return self.counts[bisect.bisect_left(self.counts, len(rows.lengths))]
+
+    def _captured(self, compute: Callable[[Rows], T], padded: PaddedRows, memory: Any) -> _Graph[T]:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):
-                self._compute(own)
+                compute(padded.rows)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            result = self._compute(own)
-        captured = _Graph(graph=graph, rows=own, result=result)
-        self._graphs[len(rows.lengths)] = captured
-        return captured
+        with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
+            result = compute(padded.rows)
+        return _Graph(graph=graph, padded=padded, result=result)
 
-    def _compute(self, rows: Rows) -> SegmentGradients:
+    @torch.no_grad()
+    def _losses(self, rows: Rows) -> Tensor:
+        batch = Batch(tokens=rows.batch.tokens, slots=rows.batch.slots, starts=rows.batch.starts)
+        hidden = self._model.run(batch, self._state, self._reads)
+        parts = zip(torch.split(hidden, LOGITS_AT_ONCE), torch.split(rows.targets, LOGITS_AT_ONCE), strict=True)
+        return torch.cat([F.cross_entropy(self._model.logits(h), t, reduction="none") for h, t in parts])
+
+    def _gradients(self, rows: Rows) -> SegmentGradients:
         leaves = self._leaves(rows.batch.slots)
         with torch.enable_grad():
             hidden = self._model.run(rows.batch, self._state, leaves)
@@ -122,3 +192,10 @@ class Segments:
         num_levels = len(self._cms.levels)
         sides = [torch.stack([g[1:] for g in flat[i :: 2 * num_levels]], 1) for i in range(2 * num_levels)]
         return [Delta(sides[2 * i], sides[2 * i + 1]) for i in range(num_levels)]
+
+
+def unpadded(found: SegmentGradients, rows: Rows) -> SegmentGradients:
+    """What ``rows`` of a padded pass have to do with."""
+    count, length = len(rows.lengths), len(rows.targets)
+    gradients = [Delta(pair.inner[:count], pair.outer[:count]) for pair in found.gradients]
+    return SegmentGradients(gradients=gradients, nll=found.nll[:length])

@@ -6,7 +6,6 @@ from collections.abc import Sequence as Seq
 from itertools import accumulate
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hope_serve.engine.bounding import bound_move
@@ -22,9 +21,6 @@ from hope_serve.model.learn import read_deltas
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.model import ServedModel
 from hope_serve.model.serving.slab import Part, Slab, SlabLayout
-
-LOGITS_AT_ONCE = 256
-"""Rows whose logits are in memory together."""
 
 Refused = list[tuple[Lesson, HopeError]]
 
@@ -46,11 +42,27 @@ class Teaching:
         self._learned = Slab(self.layout, max_lessons, device=device)
         self._cms = CmsState.of(model.config, self._learned.views)
         self._state = model.state_pool(max_lessons)
-        self._segments = Segments(model, self._state, self._cms)
         self._reads = Slab(model.delta_layout(model.precision.deltas), max_lessons, device=device)
-        self._deltas = model.bind_deltas(self._reads.views)
+        reads, at_once = model.bind_deltas(self._reads.views), 1 if alone else max_lessons
+        self._segments = Segments(model, self._state, self._cms, reads, max_lessons=at_once)
         self._kept: torch.dtype = getattr(torch, model.config.memory_dtype)
         self._free = list(range(max_lessons, 0, -1))
+
+    @property
+    def counts(self) -> list[int]:
+        """Of lessons that are computed together, those that have arithmetic of their own, few to many."""
+        return self._segments.counts
+
+    @property
+    def chunk_sizes(self) -> tuple[int, ...]:
+        """Of the online levels, fast to slow."""
+        config = self._model.config
+        return tuple(config.levels[i].chunk_size for i in config.online_levels)
+
+    def capture(self) -> None:
+        """See ``Segments.capture``."""
+        self._owner.check()
+        self._segments.capture()
 
     def begin(self, lesson: Lesson) -> None:
         """Give a lesson its slot."""
@@ -68,6 +80,12 @@ class Teaching:
                     slab.poison(lesson.slot)
             self._free.append(lesson.slot)
             lesson.slot = 0
+
+    def erase(self, slot: int) -> None:
+        """Make a slot as if nobody had ever had it."""
+        self._owner.check()
+        for slab in (self._learned, self._state, self._reads):
+            slab.clear(slot)
 
     def step(self, lessons: Seq[Lesson]) -> Refused:
         """Compute the next segment of each.
@@ -196,10 +214,7 @@ class Teaching:
 
     @torch.no_grad()
     def _reread(self, lessons: Seq[Lesson], rows: Rows) -> None:
-        batch = Batch(tokens=rows.batch.tokens, slots=rows.batch.slots, starts=rows.batch.starts)
-        hidden = self._model.run(batch, self._state, self._deltas)
-        parts = zip(torch.split(hidden, LOGITS_AT_ONCE), torch.split(rows.targets, LOGITS_AT_ONCE), strict=True)
-        nll = torch.cat([F.cross_entropy(self._model.logits(h), t, reduction="none") for h, t in parts])
+        nll = self._segments.losses(rows)
         for lesson, length, loss in zip(lessons, rows.lengths, self._sums(rows, nll).tolist(), strict=True):
             lesson.nll_after.append(loss)
             lesson.at += length
