@@ -22,10 +22,14 @@ LEAST_STEP_TOKENS = 16
 """Prompt tokens that go in a step, however long they take; fewer say nothing about how fast they go."""
 PROBE_STEPS = 32
 """After so many steps the rows of the tenants that have least are drawn by themselves, to know how long that takes."""
+PROBE_LESSONS = 16
+"""After so many steps with lessons one more learns than is sure to be done in time, to know how long one more takes."""
+COMPANY_SHARE = 0.25
+"""Lessons go with another that takes its time anyway, if they make the step longer by no more than this share: most of
+what a segment costs may be its launches, and those are the same for one lesson and for eight."""
 
 # Until a rate was measured, assume a slow one: a deadline refused in error costs a retry, one missed costs the work.
 ASSUMED_TOKENS_PER_SECOND = 1000.0
-ASSUMED_LEARNING_PER_SECOND = 500.0
 RATE_MEMORY = 0.9
 FIT_MEMORY = 0.95
 
@@ -69,7 +73,7 @@ class Spent:
 
     rows: int
     prompt_tokens: int
-    lesson_tokens: int
+    lessons: int
     reading: float
     learning: float
     beside_seconds: float
@@ -87,14 +91,14 @@ class Pace:
 
     def __init__(self, max_step_tokens: int) -> None:
         self._max_step_tokens = max_step_tokens
-        self._drawing = _Line()
+        self._drawing, self._learning = _Line(), _Line()
         self._debt = 0.0
         self._lead = 0.0  # seconds that prompts have had more than lessons, while both wait
-        self._read_last = False
+        self._read_last = self._learned_last = False
+        self._lessons_since_probe = 0
         self._steps_since_probe = 0
         self._part_of_a_row = 0.0
         self.tokens_per_second = ASSUMED_TOKENS_PER_SECOND
-        self.learning_per_second = ASSUMED_LEARNING_PER_SECOND
 
     def allow(self, wanted: Wanted) -> Allowance:
         """What the next step may hold."""
@@ -109,11 +113,27 @@ class Pace:
         reading = self._prompt_seconds(spent)
         if spent.prompt_tokens >= LEAST_STEP_TOKENS and reading > 0:
             self.tokens_per_second = _smoothed(self.tokens_per_second, spent.prompt_tokens / reading)
-        if spent.lesson_tokens >= LEAST_STEP_TOKENS and spent.learning > 0:
-            self.learning_per_second = _smoothed(self.learning_per_second, spent.lesson_tokens / spent.learning)
+        if spent.lessons and spent.learning > 0:
+            self._learning.add(spent.lessons, spent.learning)
         self._lead += reading - spent.learning
-        beside = reading + spent.learning - spent.beside_seconds
+        beside = reading + spent.learning - spent.beside_seconds - self._hidden_seconds(spent)
+        self._learned_last = spent.lessons > 0
         self._debt = max(0.0, self._debt + beside) if spent.rows else 0.0
+
+    def lessons(self, wanted: int, seconds: float) -> int:
+        """How many of the ``wanted`` lessons learn a segment in a step: as many as take ``seconds``, and always one.
+
+        It is the lessons that count, not their tokens: on a card a short segment takes about as long as a whole one.
+        """
+        if not self._learning.known:
+            return 1
+        limit = max(seconds, (1 + COMPANY_SHARE) * self._learning.at_most(1))
+        sure = next((count for count in range(1, wanted) if self._learning.at_most(count + 1) > limit), wanted)
+        self._lessons_since_probe += 1
+        if sure == wanted or self._lessons_since_probe < PROBE_LESSONS:
+            return sure
+        self._lessons_since_probe = 0
+        return sure + 1
 
     def _by_themselves(self, wanted: Wanted) -> Allowance:
         """Nobody draws: every prompt that fits, and lessons for as long as prompts took."""
@@ -163,14 +183,24 @@ class Pace:
     def _prompt_seconds(self, spent: Spent) -> float:
         """How long a step's prompts took; learns how long drawing takes where there are none."""
         if spent.rows and not spent.prompt_tokens:
-            self._drawing.add(spent.rows, spent.reading)
+            if not self._learned_last:
+                self._drawing.add(spent.rows, spent.reading)
             return 0.0
         drawing = self._drawing.at(spent.rows) if spent.rows else 0.0
         return max(spent.reading - drawing, spent.reading / 10)
 
+    def _hidden_seconds(self, spent: Spent) -> float:
+        """How much of this step's drawing the lessons before it have answered for.
+
+        Where steps are launched ahead, what is drawn next is computed while the lessons of a step are waited for.
+        """
+        if not (self._learned_last and spent.rows) or spent.prompt_tokens:
+            return 0.0
+        return max(0.0, self._drawing.at(spent.rows) - spent.reading)
+
 
 class _Line:
-    """Seconds as a straight line over rows: least squares, of which each step forgets a little.
+    """Seconds as a straight line over rows, or lessons: least squares, of which each step forgets a little.
 
     slope: seconds of one more row; as it was last known while all steps have about as many.
     """
@@ -178,6 +208,7 @@ class _Line:
     def __init__(self) -> None:
         self._weight = self._rows = self._seconds = self._square = self._product = 0.0
         self.slope = 0.0
+        self._knows_slope = False
 
     def add(self, rows: int, seconds: float) -> None:
         """So many rows took so long."""
@@ -188,14 +219,26 @@ class _Line:
         self._product = FIT_MEMORY * self._product + rows * seconds
         spread = self._square * self._weight - self._rows**2
         if spread > 0.01 * self._weight**2:
+            self._knows_slope = True
             self.slope = max(0.0, (self._product * self._weight - self._rows * self._seconds) / spread)
+
+    @property
+    def known(self) -> bool:
+        """Whether there was a step."""
+        return self._weight > 0
 
     def at(self, rows: int) -> float:
         """Seconds of so many rows; 0 before the first step."""
-        if not self._weight:
+        if not self.known:
             return 0.0
         mean = self._seconds / self._weight
         return max(mean / 10, mean + self.slope * (rows - self._rows / self._weight))
+
+    def at_most(self, rows: int) -> float:
+        """The same, and as if each took its part of it while fewer or more were never seen."""
+        if self._knows_slope:
+            return self.at(rows)
+        return self._seconds / self._weight * max(1.0, rows * self._weight / self._rows)
 
 
 def _smoothed(before: float, now: float) -> float:

@@ -64,7 +64,7 @@ class Scheduler:
         max_lessons: lessons that may be under way.
         max_lesson_tokens: tokens of lessons that one step may learn; one segment always goes.
         adapt_step_seconds: how long the lessons of one step may take while others wait for it; one segment always
-            goes.
+            goes, and with it those that hardly make it longer.
         align: cut prompts only at multiples of this many tokens (0: anywhere), so that the arithmetic of a
             sequence does not depend on who else runs.
 
@@ -196,13 +196,13 @@ class Scheduler:
             piece.sequence.last_fed = self._num_plans
         return plan
 
-    def measured(self, plan: Plan, *, reading: float, learning: float, num_lesson_tokens: int) -> None:
+    def measured(self, plan: Plan, *, reading: float, learning: float, num_lessons: int) -> None:
         """Learn how fast drawing, prompts and lessons go. Seconds of each part of a step."""
         self._pace.measured(
             Spent(
                 rows=len(plan.decode),
                 prompt_tokens=plan.num_prompt_tokens,
-                lesson_tokens=num_lesson_tokens,
+                lessons=num_lessons,
                 reading=reading,
                 learning=learning,
                 beside_seconds=plan.beside_seconds,
@@ -255,8 +255,9 @@ class Scheduler:
     def _segments(self, lessons: list[Sequence], *, others_wait: bool) -> list[Sequence]:
         """The lessons of a step: all of them, or as many segments as others can be made to wait for."""
         chosen: list[Sequence] = []
-        left = self._adapt_step_seconds * self._pace.learning_per_second if others_wait else float("inf")
-        left = min(left, self._max_lesson_tokens)
+        left = self._max_lesson_tokens
+        if others_wait and lessons:
+            lessons = lessons[: self._pace.lessons(len(lessons), self._adapt_step_seconds)]
         for sequence in lessons:
             assert sequence.lesson
             left -= sequence.lesson.next_length()

@@ -92,7 +92,7 @@ class Stepper:
     def _run(self, plan: Plan) -> None:
         """Launch a step, hear of the one before it while the device works, and let the lessons go on."""
         began = time.monotonic()
-        num_tokens, num_lesson_tokens = plan.num_tokens, plan.num_lesson_tokens
+        num_tokens = plan.num_tokens
         self._meter.count(plan)
         launched = self._launch(plan)
         heard = self._hear(launched)
@@ -100,9 +100,7 @@ class Stepper:
         self._teach(plan.lessons)
         ended = time.monotonic()
         learning = ended - read if plan.lessons else 0.0
-        self._scheduler.measured(
-            heard.plan, reading=read - began, learning=learning, num_lesson_tokens=num_lesson_tokens
-        )
+        self._scheduler.measured(heard.plan, reading=read - began, learning=learning, num_lessons=len(plan.lessons))
         self._meter.observe(num_tokens, ended - began)
 
     def _launch(self, plan: Plan) -> _Launched:

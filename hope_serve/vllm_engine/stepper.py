@@ -118,7 +118,7 @@ class VllmStepper:
         self._meter.read(sequence, sequence.num_prompt)
         plan = Plan(pieces=[Piece(sequence, sequence.num_prompt)])
         seconds = sequence.prefilled_at - sequence.started_at
-        self._scheduler.measured(plan, reading=seconds, learning=0.0, num_lesson_tokens=0)
+        self._scheduler.measured(plan, reading=seconds, learning=0.0, num_lessons=0)
         sequence.num_fed = sequence.num_prompt
         return sequence.num_prompt
 

@@ -19,13 +19,18 @@ MODEST, GREEDY, THIRD = (Owner(tenant=name, user=name) for name in ("modest", "g
 class Machine:
     """Takes planned steps as long as its speed says.
 
-    step, row: seconds of a step that draws, and of each row in it; segment: of a lesson's.
+    step, row: seconds of a step that draws, and of each row in it; segment: of a lesson's, and lesson: of a step that
+    has any. ahead: what a step draws is computed while the lessons of the step before, that launched it, are waited
+    for.
     """
 
     step: float = 0.010
     row: float = 0.0
     tokens_per_second: float = 4000.0
     segment: float = 0.035
+    lesson: float = 0.0
+    ahead: bool = False
+    hidden: bool = False
     now: float = 0.0
     drew: Counter = field(default_factory=Counter)
 
@@ -33,8 +38,13 @@ class Machine:
         plan = planner.plan()
         drawing = (self.step + self.row * len(plan.decode)) if plan.decode else 0.0
         reading = drawing + sum(piece.length for piece in plan.pieces) / self.tokens_per_second
-        learning = self.segment * len(plan.lessons)
-        planner.measured(plan, reading=reading, learning=learning, num_lesson_tokens=plan.num_lesson_tokens)
+        learning = self.segment * len(plan.lessons) + (self.lesson if plan.lessons else 0.0)
+        if self.ahead:
+            if self.hidden:
+                reading -= drawing
+            self.hidden = bool(plan.lessons)
+            learning += drawing if plan.lessons else 0.0
+        planner.measured(plan, reading=reading, learning=learning, num_lessons=len(plan.lessons))
         for piece in plan.pieces:
             piece.sequence.launched_piece(piece.length)
         for one in plan.decode:
@@ -66,6 +76,11 @@ def drawing(owner=None, count=1):
 
 def busy(*sequences):
     planner = scheduler(max_step_tokens=256, max_queue_tokens=1 << 40, max_lessons=8, max_lesson_tokens=1)
+    return running(planner, *sequences, num_slots=100)
+
+
+def busy_on_a_card(*sequences):
+    planner = scheduler(max_step_tokens=256, max_queue_tokens=1 << 40, max_lessons=8)
     return running(planner, *sequences, num_slots=100)
 
 
@@ -173,6 +188,57 @@ def test_a_lesson_waits_until_who_draws_has_had_as_much_time():
     machine, (one,) = Machine(segment=0.035), drawing()
     planner = busy(one, learning(num_tokens=1 << 20))
     assert "".join("L" if machine.take(planner).lessons else "." for _ in range(14)) == ".L...L...L...L"
+
+
+def lessons_a_step(machine, planner, steps=2000):
+    for _ in range(steps):
+        machine.take(planner)
+    counts = Counter(len(machine.take(planner).lessons) for _ in range(steps))
+    del counts[0]
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("launches", "segment", "together"),
+    [
+        (0.030, 0.006, 3),  # 50 ms are allowed
+        (0.200, 0.001, 8),  # over its time with one as well as with all
+        (0.200, 0.040, 2),  # a quarter longer than one
+        (0.0, 0.035, 1),
+        (0.0, 0.005, 8),
+    ],
+)
+def test_lessons_learn_together_where_that_hardly_makes_a_step_longer(launches, segment, together):
+    machine = Machine(lesson=launches, segment=segment)
+    planner = busy_on_a_card(*drawing(MODEST), *(long_lesson(MODEST) for _ in range(8)))
+    counts = lessons_a_step(machine, planner)
+    assert counts.most_common(1)[0][0] == together
+    assert set(counts) <= {together, together + 1}  # one more now and then, to know what it takes
+    assert counts[together] >= 12 * counts[together + 1]
+
+
+def test_how_many_learn_together_follows_what_the_host_adds_to_their_time():
+    machine = Machine(lesson=0.005, segment=0.005)
+    planner = busy_on_a_card(*drawing(MODEST), *(long_lesson(MODEST) for _ in range(8)))
+    assert lessons_a_step(machine, planner).most_common(1)[0][0] == 8
+    machine.segment = 0.020
+    assert lessons_a_step(machine, planner).most_common(1)[0][0] == 2
+
+
+def test_lessons_before_any_was_measured_go_one_by_one():
+    planner = busy_on_a_card(*drawing(MODEST), *(long_lesson(MODEST) for _ in range(8)))
+    machine = Machine()
+    first = next(plan for plan in (machine.take(planner) for _ in range(9)) if plan.lessons)
+    assert len(first.lessons) == 1
+
+
+@pytest.mark.parametrize("segment", [0.012, 0.035])
+def test_lessons_get_the_same_share_where_they_hide_what_is_drawn_meanwhile(segment):
+    rates = []
+    for ahead in (False, True):
+        machine, (one,) = Machine(segment=segment, ahead=ahead), drawing(MODEST)
+        rates.append(machine.rate(busy_on_a_card(one, long_lesson(MODEST)), one, steps=2000))
+    assert rates[1] == pytest.approx(rates[0], rel=0.05)
 
 
 def test_rows_are_shared_out_one_by_one():
