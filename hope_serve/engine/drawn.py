@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from itertools import repeat
 
+import numpy as np
 import torch
 from hope_kernels.sample.rows import Sampled
 from torch import Tensor
@@ -35,6 +37,26 @@ class ToHost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What a step drew, in as few tensors as can be: every operation on one gives the interpreter away.
+
+    rows: [3, B] int32, each row's token, its log-probability's bits, and 1 where its logits were numbers; top_ids and
+    top_logprobs: [B, N], the likeliest tokens, where they are wanted.
+    """
+
+    rows: Tensor
+    top: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, sampled: Sampled) -> Packed:
+        """Together, on the device."""
+        bits = sampled.logprob_B.view(torch.int32)
+        rows = torch.stack([sampled.token_B.int(), bits, sampled.is_number_B.int()])
+        top = (sampled.top_ids_BN, sampled.top_logprobs_BN) if sampled.top_ids_BN.shape[1] else ()
+        return cls(rows=rows, top=top)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drawn:
     """One token for each of ``sequences``."""
 
@@ -42,19 +64,19 @@ class Drawn:
     copies: ToHost
 
     @classmethod
-    def of(cls, sequences: list[Sequence], sampled: Sampled) -> Drawn:
+    def of(cls, sequences: list[Sequence], packed: Packed) -> Drawn:
         """Begin to copy what was drawn; rows behind the sequences are padding."""
-        count = len(sequences)
-        parts = (sampled.token_B, sampled.logprob_B, sampled.is_number_B, sampled.top_ids_BN, sampled.top_logprobs_BN)
-        return cls(sequences=sequences, copies=ToHost([part[:count] for part in parts]))
+        return cls(sequences=sequences, copies=ToHost((packed.rows, *packed.top)))
 
     def tokens(self) -> list[tuple[Sequence, TokenLogprob | None]]:
         """Every sequence's token; None where its logits were not numbers."""
-        token, logprob, is_number, ids, values = (part.tolist() for part in self.copies.wait())
-        rows = zip(self.sequences, token, logprob, is_number, ids, values, strict=True)
+        packed, *top = self.copies.wait()
+        rows = packed.numpy()  # it can be taken apart without giving the interpreter away
+        drawn = (rows[0].tolist(), rows[1].view(np.float32).tolist(), rows[2].tolist())
+        ids, values = (part.tolist() for part in top) if top else (repeat(()), repeat(()))
         return [
             (s, TokenLogprob(token=t, logprob=p, top=_ranked(s, i, v) if i else ()) if good else None)
-            for s, t, p, good, i, v in rows
+            for s, t, p, good, i, v in zip(self.sequences, *drawn, ids, values, strict=False)
         ]
 
 

@@ -10,6 +10,7 @@ from hope_kernels.sample.op import sample
 from hope_kernels.sample.rows import Sampled
 from torch import Tensor
 
+from hope_serve.engine.drawn import Packed
 from hope_serve.engine.pools import Pools
 from hope_serve.engine.sequence import Sequence
 from hope_serve.model.serving.batch import Batch
@@ -21,12 +22,13 @@ FEW = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """A captured step. slots: [B] int32, filled anew before every replay; logits and sampled: what a replay leaves."""
+    """A captured step. slots: [B] int32, filled anew before a replay; logits, sampled, packed: what a replay leaves."""
 
     graph: torch.cuda.CUDAGraph
     slots: Tensor
     logits: Tensor
     sampled: Sampled
+    packed: Packed
 
 
 class DecodeGraphs:
@@ -47,13 +49,13 @@ class DecodeGraphs:
             for fills_chunk in ((True, False) if count <= FEW else (True,))
         }
 
-    def run(self, sequences: list[Sequence], *, fills_chunk: bool, num_top: int) -> Sampled:
+    def run(self, sequences: list[Sequence], *, fills_chunk: bool, num_top: int) -> Packed:
         """The next token of each; rows behind them are padding."""
         count = self._buckets[bisect.bisect_left(self._buckets, len(sequences))]
         captured = self._graphs[count, fills_chunk or count > FEW]
         captured.slots.copy_(self._pools.slots_of(sequences, count), non_blocking=True)
         captured.graph.replay()
-        return _with_top(captured, num_top) if num_top else captured.sampled
+        return _with_top(captured, num_top) if num_top else captured.packed
 
     @torch.no_grad()
     def captured(self, count: int, *, fills_chunk: bool, reads_memory: bool = True) -> Graph:
@@ -70,7 +72,8 @@ class DecodeGraphs:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
             logits, sampled = self._step(slots, fills_chunk=fills_chunk, reads_memory=reads_memory)
-        return Graph(graph=graph, slots=slots, logits=logits, sampled=sampled)
+            packed = Packed.of(sampled)
+        return Graph(graph=graph, slots=slots, logits=logits, sampled=sampled, packed=packed)
 
     def _step(self, slots: Tensor, *, fills_chunk: bool, reads_memory: bool) -> tuple[Tensor, Sampled]:
         pools = self._pools
@@ -93,13 +96,6 @@ def buckets(num_slots: int) -> list[int]:
     return [*sizes, num_slots]
 
 
-def _with_top(captured: Graph, num_top: int) -> Sampled:
+def _with_top(captured: Graph, num_top: int) -> Packed:
     best = torch.log_softmax(captured.logits, -1).topk(num_top)
-    done = captured.sampled
-    return Sampled(
-        token_B=done.token_B,
-        logprob_B=done.logprob_B,
-        top_ids_BN=best.indices,
-        top_logprobs_BN=best.values,
-        is_number_B=done.is_number_B,
-    )
+    return Packed(rows=captured.packed.rows, top=(best.indices, best.values))

@@ -32,6 +32,7 @@ class Pools:
         on_device = model.device.type == "cuda"
         self._copies = torch.cuda.Stream() if on_device else None  # type: ignore[no-untyped-call]
         self.table = SlotTable(num_slots)
+        self._last_slots: tuple[list[int], Tensor] = [], torch.empty(0, dtype=torch.int32, device=model.device)
         device = str(model.device)
         self.state = model.state_pool(num_slots)
         self.delta_rows = Slab(model.delta_layout(model.precision.deltas), num_slots, device=device)
@@ -149,9 +150,15 @@ class Pools:
         holder.slot = 0
 
     def slots_of(self, sequences: list[Sequence], count: int | None = None) -> Tensor:
-        """[count] int32 on the device, padded with slot 0."""
+        """[count] int32 on the device, padded with slot 0; nobody writes to it.
+
+        From step to step they are mostly the same, and stay where they are.
+        """
         slots = [s.slot for s in sequences]
-        return self.on_device(slots + [0] * ((count or len(slots)) - len(slots)), torch.int32)
+        slots += [0] * ((count or len(slots)) - len(slots))
+        if slots != self._last_slots[0]:
+            self._last_slots = slots, self.on_device(slots, torch.int32)
+        return self._last_slots[1]
 
     def on_device(self, values: list[Any], dtype: torch.dtype) -> Tensor:
         """Numbers from the host, without waiting for the device."""

@@ -8,11 +8,10 @@ from itertools import accumulate, product
 
 import torch
 from hope_kernels.sample.op import sample
-from hope_kernels.sample.rows import Sampled
 from torch import Tensor
 
 from hope_serve.api.engine import Purpose
-from hope_serve.engine.drawn import Drawn, Scored, ToHost
+from hope_serve.engine.drawn import Drawn, Packed, Scored, ToHost
 from hope_serve.engine.graphs import DecodeGraphs
 from hope_serve.engine.pools import Pools
 from hope_serve.engine.scheduler import Piece, Plan
@@ -106,7 +105,7 @@ class Runner:
     def _decode(self, sequences: list[Sequence]) -> Outcome:
         fills_chunk = any((s.consumed + 1) % size == 0 for s in sequences for size in self._cut_tokens)
         if self._graphs:
-            sampled = self._graphs.run(sequences, fills_chunk=fills_chunk, num_top=_num_top(sequences))
+            packed = self._graphs.run(sequences, fills_chunk=fills_chunk, num_top=_num_top(sequences))
         else:
             slots = self._pools.slots_of(sequences)
             batch = Batch(
@@ -116,10 +115,10 @@ class Runner:
                 reads_memory=self._reads_memory(sequences),
                 fills_chunk=fills_chunk,
             )
-            sampled = self._draw(self._model.run(batch, self._pools.state, self._pools.deltas), slots, sequences)
+            packed = self._draw(self._model.run(batch, self._pools.state, self._pools.deltas), slots, sequences)
         for sequence in sequences:
             sequence.launched_decode()
-        return Outcome(drawn=Drawn.of(sequences, sampled))
+        return Outcome(drawn=Drawn.of(sequences, packed))
 
     def _read(self, pieces: list[Piece]) -> Outcome:
         """Feed one piece of each sequence; those whose last token it holds draw the next."""
@@ -151,8 +150,7 @@ class Runner:
             return None
         sequences = [sequence for sequence, _ in rows]
         index = self._pools.on_device([row for _, row in rows], torch.int64)
-        sampled = self._draw(hidden[index], self._pools.slots_of(sequences), sequences)
-        return Drawn.of(sequences, sampled)
+        return Drawn.of(sequences, self._draw(hidden[index], self._pools.slots_of(sequences), sequences))
 
     def _fork(self, sequence: Sequence) -> list[Sequence]:
         for fork in sequence.forks:
@@ -161,11 +159,11 @@ class Runner:
             fork.started_at, fork.runs_alone = sequence.started_at, sequence.runs_alone
         return sequence.forks
 
-    def _draw(self, hidden: Tensor, slots: Tensor, sequences: list[Sequence]) -> Sampled:
+    def _draw(self, hidden: Tensor, slots: Tensor, sequences: list[Sequence]) -> Packed:
         logits = self._model.logits(hidden)
         sampled = sample(logits, slots, self._pools.sampling, num_top=_num_top(sequences))
         self._pools.last_token[slots] = sampled.token_B
-        return sampled
+        return Packed.of(sampled)
 
     def _score(self, piece: Piece, hidden: Tensor) -> Iterator[Scored]:
         """Log-likelihood of each fed token's successor, from the prompt's last token on."""
