@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from hope_serve.model.serving.kind import StatePool
 from hope_serve.model.serving.model import LayerDeltas, ServedModel
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 LOGITS_AT_ONCE = 256
 """Rows whose logits are in memory together, where nothing is differentiated."""
@@ -134,8 +137,13 @@ class Segments:
         if self._model.device.type != "cuda" or not self._model.kind.captures_lessons:
             return
         memory, counts = torch.cuda.graph_pool_handle(), self.counts[::-1]
-        learning = {n: self._captured(self._gradients, self.padded(n), memory) for n in counts}
-        reading = {n: self._captured(self._losses, self.padded(n, REREAD_TOKENS), memory) for n in counts}
+        try:
+            learning = {n: self._captured(self._gradients, self.padded(n), memory) for n in counts}
+            reading = {n: self._captured(self._losses, self.padded(n, REREAD_TOKENS), memory) for n in counts}
+        except RuntimeError as error:  # out of memory, too; a pod that learns slowly is better than none
+            log.warning("lessons cannot be captured and are launched operation by operation, slowly: %s", error)
+            torch.cuda.synchronize()
+            return
         self._learning, self._reading = learning, reading
 
     def padded(self, count: int, length: int | None = None) -> PaddedRows:
