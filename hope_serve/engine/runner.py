@@ -57,7 +57,10 @@ class Runner:
     def __init__(self, model: ServedModel, pools: Pools, *, deterministic: bool) -> None:
         self._model, self._pools, self._alone = model, pools, deterministic
         self._cut_tokens = model.kind.cut_tokens
-        self._graphs = DecodeGraphs(model, pools) if model.device.type == "cuda" else None
+        on_device = model.device.type == "cuda"
+        self._graphs = DecodeGraphs(model, pools) if on_device else None
+        # On a CPU a step is its operations' overhead, of which inference mode leaves less; a graph has none.
+        self._without_gradients = torch.no_grad if on_device else torch.inference_mode
 
     @torch.no_grad()
     def warm_up(self) -> None:
@@ -90,12 +93,12 @@ class Runner:
         if shared:
             yield Group(pieces=shared)
 
-    @torch.no_grad()
     def run(self, group: Group) -> Outcome:
         """Compute one pass; the sequences' slots move on."""
         self._pools.owned()
         self._pools.await_all(group.sequences)
-        return self._decode(group.decode) if group.decode else self._read(group.pieces)
+        with self._without_gradients():
+            return self._decode(group.decode) if group.decode else self._read(group.pieces)
 
     def check_device(self) -> None:
         """Raise what a lost device raises."""
