@@ -12,48 +12,67 @@ NEVER = float("-inf")
 LARGEST = torch.finfo(torch.float32).max
 SMALLEST = torch.finfo(torch.float32).tiny
 MOST_COUNTED = torch.iinfo(torch.int16).max
+LEAST_IN_FP32 = float(torch.tensor(LEAST_TEMPERATURE, dtype=torch.float32))
+"""As a tensor's comparison has it."""
 
 
 def sample_reference(logits_BV: Tensor, slots_B: Tensor, rows: SamplingRows, num_top: int) -> Sampled:
     """Arguments as ``sample``; looks at the slots on the host."""
-    out = Sampled.zeros(len(logits_BV), num_top, logits_BV.device)
     slots = slots_B.tolist()
-    plain = _are_plain(slots_B.long(), rows)
-    if chosen := [row for row, slot in enumerate(slots) if slot and plain[row]]:
-        _take_likeliest(out, chosen, [slots[row] for row in chosen], logits_BV, rows)
+    plain = _are_plain(slots_B, slots, rows)
+    chosen = [row for row, slot in enumerate(slots) if slot and plain[row]]
+    if len(chosen) == len(slots):
+        return _take_likeliest(logits_BV, slots_B, rows, num_top)
+    out = Sampled.zeros(len(logits_BV), num_top, logits_BV.device)
+    if chosen:
+        taken = _take_likeliest(logits_BV[chosen], slots_B[chosen], rows, num_top).tensors()
+        for name, tensor in out.tensors().items():
+            tensor[chosen] = taken[name]
     for row, slot in enumerate(slots):
         if slot and not plain[row]:
             _sample_row(out, row, logits_BV[row].float(), rows, slot)
     return out
 
 
-def _are_plain(slots: Tensor, rows: SamplingRows) -> list[bool]:
-    """[B], whether nothing shapes a slot's logits and the likeliest token is taken."""
-    free = (rows.temperature < LEAST_TEMPERATURE) & (rows.repetition_penalty == 1) & (rows.presence_penalty == 0)
-    free &= (rows.frequency_penalty == 0) & (rows.position >= rows.min_tokens)
-    free = free[slots] & (rows.bias_ids[slots] < 0).all(1)
-    plain: list[bool] = free.tolist()
-    return plain
+def _are_plain(slots_B: Tensor, slots: list[int], rows: SamplingRows) -> list[bool]:
+    """[B], whether nothing shapes a slot's logits and the likeliest token is taken.
+
+    Numbers are compared on the host, where they are: for a few of them that is quicker than torch's operations.
+    """
+    biased: list[bool] = (rows.bias_ids[slots_B] >= 0).any(1).tolist()
+    temperature, repetition = rows.temperature.tolist(), rows.repetition_penalty.tolist()
+    presence, frequency = rows.presence_penalty.tolist(), rows.frequency_penalty.tolist()
+    position, least = rows.position.tolist(), rows.min_tokens.tolist()
+    return [
+        temperature[slot] < LEAST_IN_FP32
+        and repetition[slot] == 1
+        and presence[slot] == frequency[slot] == 0
+        and position[slot] >= least[slot]
+        and not shaped
+        for slot, shaped in zip(slots, biased, strict=True)
+    ]
 
 
-def _take_likeliest(out: Sampled, chosen: list[int], slots: list[int], logits_BV: Tensor, rows: SamplingRows) -> None:
+def _take_likeliest(logits_BV: Tensor, slots_B: Tensor, rows: SamplingRows, num_top: int) -> Sampled:
     """``_sample_row`` of rows that are plain, all at once: the same numbers."""
-    logits = (logits_BV if len(chosen) == len(logits_BV) else logits_BV[chosen]).float()
+    logits = logits_BV.float()
     best, token = logits.max(-1)
     # NaN is not less than infinity, and a maximum with NaN among its numbers is NaN.
-    good = (best < torch.inf) & (best > NEVER)
+    good = best.abs() < torch.inf
     logprobs = torch.log_softmax(logits, -1)
-    token = torch.where(good, token, 0)
-    out.token_B[chosen], out.is_number_B[chosen] = token, good
-    out.logprob_B[chosen] = torch.where(good, logprobs.gather(1, token[:, None])[:, 0], torch.nan)
-    if num_top := out.top_ids_BN.shape[1]:
+    ids, values = token.new_empty(len(token), 0), best.new_empty(len(token), 0)
+    if num_top:
         ranked = logprobs.sort(descending=True, stable=True)
-        out.top_ids_BN[chosen] = torch.where(good[:, None], ranked.indices[:, :num_top], 0)
-        out.top_logprobs_BN[chosen] = torch.where(good[:, None], ranked.values[:, :num_top], torch.nan)
-    index = torch.tensor(slots)
-    rows.position[index] += good
-    counted = rows.counts[index, token].to(torch.int32) + good
-    rows.counts[index, token] = counted.clamp(max=MOST_COUNTED).to(torch.int16)
+        ids, values = ranked.indices[:, :num_top], ranked.values[:, :num_top]
+    logprob = logprobs.gather(1, token[:, None])[:, 0]
+    if not all(good.tolist()):
+        bad = ~good
+        token, logprob = token.masked_fill(bad, 0), logprob.masked_fill(bad, torch.nan)
+        ids, values = ids.masked_fill(bad[:, None], 0), values.masked_fill(bad[:, None], torch.nan)
+    rows.position.index_put_((slots_B,), good.long(), accumulate=True)
+    counts = good & (rows.counts[slots_B, token] < MOST_COUNTED)
+    rows.counts.index_put_((slots_B, token), counts.to(rows.counts.dtype), accumulate=True)
+    return Sampled(token_B=token, logprob_B=logprob, top_ids_BN=ids, top_logprobs_BN=values, is_number_B=good)
 
 
 def _sample_row(out: Sampled, row: int, logits: Tensor, rows: SamplingRows, slot: int) -> None:

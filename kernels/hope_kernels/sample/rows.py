@@ -108,6 +108,10 @@ class Sampled:
             is_number_B=torch.ones(count, dtype=torch.bool, device=device),
         )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name; the first axis of each is the row."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
 
 DTYPES = {
     "top_k": (torch.int32,),
