@@ -35,8 +35,18 @@ def require_float(argument: str, tensor: Tensor, like: Tensor) -> None:
 
 def require_dense_rows(argument: str, tensor: Tensor) -> None:
     """Raise ValueError unless everything behind the first axis is contiguous, since the op writes in place."""
-    if not (tensor.is_contiguous() or tensor.shape[0] == 0 or tensor[0].is_contiguous()):
+    if not (tensor.is_contiguous() or tensor.shape[0] == 0 or _is_dense(tensor.shape[1:], tensor.stride()[1:])):
         require(False, f"{argument}'s strides", tensor.stride(), "contiguous behind the first axis")
+
+
+def _is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """As a tensor's ``is_contiguous``, without making one of a row."""
+    apart = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != apart:
+            return 0 in shape
+        apart *= size
+    return True
 
 
 def require_slots(slots: Tensor | None, count: int, num_slots: int, like: Tensor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -77,6 +77,13 @@ class LinearWeights:
         """[H, D, 2 D + 2]: key, value and both gates side by side, input axis first, for one product."""
         return torch.cat([self.key, self.value, self.gates], 1).mT.contiguous()
 
+    @cached_property
+    def joined_bias(self) -> Tensor:
+        """[H, 1, 2 D + 2]: what is added to a row's product with ``joined``; 0 for key and value."""
+        rows = self.joined.new_zeros(len(self.key), 1, self.joined.shape[2])
+        rows[:, 0, -2:] = self.gate_bias
+        return rows
+
 
 @dataclass(frozen=True, kw_only=True)
 class MlpWeights:
@@ -90,6 +97,23 @@ class MlpWeights:
     outer: Tensor
     gate_outer: Tensor
     gate_bias: Tensor
+
+
+class SlotViews(NamedTuple):
+    """One slot of a ``LinearState`` in the forms in which a token reads and writes it; every tensor is a view.
+
+    matrix: [H, D, D]. keys, writes: [H, C, D]; key_columns: [H, D, C], the keys as columns. eta, decay: [H, C, 1], the
+    two gates as columns; decay_row: [H, 1, C]. position: [H].
+    """
+
+    matrix: Tensor
+    keys: Tensor
+    key_columns: Tensor
+    writes: Tensor
+    eta: Tensor
+    decay: Tensor
+    decay_row: Tensor
+    position: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +172,27 @@ class LinearState:
             ring_gate=zeros(batch, heads, chunk_size, 2, dtype=gate_dtype),
             position=zeros(batch, heads, dtype=torch.int32),
         )
+
+    def slot(self, index: int) -> SlotViews:
+        """One slot; made once, as a decode step on a CPU would spend longer on making views than on reading them."""
+        found = self._slots.get(index)
+        if found is None:
+            keys, gate = self.ring_k[index], self.ring_gate[index]
+            found = self._slots[index] = SlotViews(
+                matrix=self.matrix[index],
+                keys=keys,
+                key_columns=keys.mT,
+                writes=self.ring_w[index],
+                eta=gate[..., :1],
+                decay=gate[..., 1:],
+                decay_row=gate[..., 1][:, None],
+                position=self.position[index],
+            )
+        return found
+
+    @cached_property
+    def _slots(self) -> dict[int, SlotViews]:
+        return {}
 
     def with_(self, **changes: Tensor) -> Self:
         """A copy that differs in the named tensors."""

@@ -136,6 +136,7 @@ def require_owners(slots: Tensor | None, count: int, delta: Tensor, *, look: boo
         require(False, "slots' device", slots.device, f"x's, {delta.device}")
     require(slots.is_contiguous(), "slots' strides", slots.stride(), "contiguous")
     if look:
-        low, high = int(slots.min()), int(slots.max())
-        allowed = f"0 (no memory) to {len(delta) - 1}"
-        require(low >= 0 and high < len(delta), "slots", f"from {low} to {high}", allowed)
+        named = slots.tolist()
+        low, high = min(named), max(named)
+        if low < 0 or high >= len(delta):
+            require(False, "slots", f"from {low} to {high}", f"0 (no memory) to {len(delta) - 1}")

@@ -31,20 +31,17 @@ def cms_delta_projected_reference(
 
 def _one_row_each(y_and_p: Tensor, delta: Tensor, slots: Tensor, activation: str, remembers: Tensor | None) -> Tensor:
     """Row by row from the pool itself, in the rows' working precision: no delta is copied for a neighbour's sake."""
-    d_out, dtype = delta.shape[1], y_and_p.dtype
-    named = slots.tolist()
-    read = [bool(slot) for slot in named] if remembers is None else _flags(remembers, named)
-    y, p = y_and_p[:, :d_out], y_and_p[:, d_out:]
+    dtype, columns = y_and_p.dtype, delta.mT
+    # Lists of few numbers are no operations of torch, as each number of a tensor would be.
+    flags = None if remembers is None else remembers.tolist()
+    y, p = y_and_p.split_with_sizes((delta.shape[1], delta.shape[2]), 1)
+    count = y.shape[0]
+    alone = count == 1
     rows = [
-        torch.addmv(y[i], delta[slot].to(dtype), p[i]) if reads else y[i]
-        for i, (slot, reads) in enumerate(zip(named, read, strict=True))
+        torch.addmm(one_y, one_p, columns[slot].to(dtype)) if slot and (flags is None or flags[slot]) else one_y
+        for slot, one_y, one_p in zip(
+            slots.tolist(), [y] if alone else y.chunk(count), [p] if alone else p.chunk(count), strict=True
+        )
     ]
-    total = torch.stack(rows)
+    total = rows[0] if alone else torch.cat(rows)
     return F.silu(total) if activation == "silu" else total
-
-
-def _flags(remembers: Tensor, slots: list[int]) -> list[bool]:
-    if len(slots) == 1:
-        return [bool(slots[0]) and bool(remembers[slots[0]])]
-    every = remembers.tolist()
-    return [bool(slot) and bool(every[slot]) for slot in slots]

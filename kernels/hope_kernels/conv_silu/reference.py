@@ -29,10 +29,10 @@ def conv_silu_reference(x: Tensor, tails: Tensor, kernel: Tensor, slots: Tensor,
 
 
 def _one_row_each(x: Tensor, tails: Tensor, kernel: Tensor, slots: Tensor) -> Tensor:
-    if len(x) == 1 and (slot := int(slots)):
+    if x.shape[0] == 1 and (slot := slots.tolist()[0]):
         tail = tails[slot]
         joined = torch.cat([tail.to(x.dtype), x])
-        tail.copy_(joined[1:].detach())
+        tail.copy_(joined.detach()[1:] if joined.requires_grad else joined[1:])
         return _convolved(joined.mT, kernel)[None]
     owned = slots > 0
     before = torch.where(owned[:, None, None], tails[slots.long()], 0.0)

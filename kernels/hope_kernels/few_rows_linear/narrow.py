@@ -30,5 +30,5 @@ def packed(weight: Tensor) -> Any | None:
 
 def few_rows_narrow(x: Tensor, weight: Any) -> Tensor:
     """x W^T of [N, K] fp32 rows and a matrix that ``packed`` made, [N, M]."""
-    y: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, weight)
+    y: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, weight)
     return y

@@ -1,15 +1,18 @@
 """One token of one sequence in the pool's own tensors: the reference's numbers in few operations, for a CPU.
 
 A sequence's heads stand at one place p of their rings, so every index is a view, nothing is gathered and rows that
-are still empty are not computed with. What a sequence gets depends on nobody beside it, to the bit.
+are still empty are not computed with. What a sequence gets depends on nobody beside it, to the bit. On a CPU a step
+with one sequence is as long as its list of operations: vectors are rows [H, 1, D] throughout, which every product
+takes as they are, and sums are taken along by products.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hope_kernels.layout import LinearState, LinearWeights, TitansRule
+from hope_kernels.layout import LinearWeights, SlotViews, TitansRule
 from hope_kernels.spans import spanned
 from hope_kernels.titans_chunk.reference import log_alpha
 
@@ -17,62 +20,71 @@ LEAST_NORM = 1e-12
 
 
 def decode_one_slot(
-    x: Tensor, q: Tensor, weights: LinearWeights, rule: TitansRule, clock: LinearState, slot: int, place: int
+    x: Tensor, query: Tensor, weights: LinearWeights, rule: TitansRule, slot: SlotViews, place: int
 ) -> Tensor:
-    """Arguments as ``titans_decode``, of one sequence and one clock; x, q: [H, D], in the pool's dtype.
+    """Arguments as ``titans_decode``, of one sequence and one clock; x and query, of unit length: [H, 1, D].
 
     Args:
+        slot: of the clock's pool, in the dtype of x.
         place: rows in the ring, below the chunk size.
 
     Returns:
-        o: [H, D]; the slot's ring has one open row more.
+        o: [H, 1, D]; the slot's ring has one open row more.
     """
-    matrix, ring_k, ring_w, gate = (t[slot] for t in (clock.matrix, clock.ring_k, clock.ring_w, clock.ring_gate))
-    query = _normalized(q)
     if place:
-        seen, learned, decay = _read(x, query, matrix, ring_k[:, :place], ring_w[:, :place], gate[:, :place], rule)
+        seen, found, left = _read(x, query, slot, place, causal=rule.causal)
+        decay = slot.decay[:, place - 1 : place]
     else:
-        seen, learned = torch.bmm(torch.stack([x, query], 1), matrix).unbind(1)
-        decay = torch.zeros_like(seen[:, 0])
-    k, written, row = _project(x + seen, decay, weights, rule)
-    ring_k[:, place] = k
-    ring_w[:, place] = written
-    gate[:, place] = row
-    clock.position[slot] += 1
-    return torch.bmm(weights.memory, (query + learned)[:, :, None])[:, :, 0]
+        rows = torch.cat([x, query], 1)
+        seen, found = torch.baddbmm(rows, rows, slot.matrix).chunk(2, 1)
+        decay = torch.zeros_like(slot.decay[:, :1])
+        left = decay.exp()
+    _append(seen, decay, left, weights, rule, slot, place)
+    return torch.bmm(found, weights.memory.mT)
 
 
-def _read(
-    x: Tensor, query: Tensor, matrix: Tensor, keys: Tensor, writes: Tensor, gate: Tensor, rule: TitansRule
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Close the open row, the last; what x and q read, [H, D] each, and the decay so far, [H]."""
-    last = keys.shape[1] - 1
-    opened, key, log_decay = writes[:, last], keys[:, last], gate[:, :, 1]
-    now = log_decay[:, last:]
-    before = log_decay[:, last - 1 : last] if last else torch.zeros_like(now)
-    seen, asked, own = torch.bmm(torch.stack([x, query, opened], 1), matrix).unbind(1)
-    shrunk = torch.exp(torch.stack([before, now], 1) - log_decay[:, None])
-    mix = torch.bmm(torch.stack([key, query], 1), keys.mT).mul_(shrunk)
-    inner, outer = torch.bmm(mix[:, :, :last], writes[:, :last]).unbind(1)
-    opened.add_(own).sub_(gate[:, last, :1] * torch.addcmul(inner, before.exp(), key))
-    if not rule.causal:
-        return seen, asked, now[:, 0]
-    return seen, now.exp() * asked - torch.addcmul(outer, mix[:, 1, last:], opened), now[:, 0]
+def _read(x: Tensor, query: Tensor, slot: SlotViews, place: int, *, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Close the open row, the last.
+
+    Returns:
+        x and query, each with what it reads, [H, 1, D]; and how much is left of the snapshot, [H, 1, 1].
+    """
+    last = place - 1
+    key, opened = slot.keys[:, last:place], slot.writes[:, last:place]
+    rows = torch.cat([key, query, x, opened], 1)
+    # The key's own product is of no use, but costs less than to take the others apart from it.
+    _, asked, seen, closing = torch.baddbmm(rows, rows, slot.matrix).chunk(4, 1)
+    ends = slot.decay[:, last - 1 : place] if last else F.pad(slot.decay[:, :1], (0, 0, 1, 0))
+    mix = torch.bmm(rows[:, :2], slot.key_columns[:, :, :place])
+    mix.mul_(torch.sub(ends, slot.decay_row[:, :, :place]).exp_())
+    older, newest = mix.split_with_sizes((last, 1), 2)
+    inner, outer = torch.bmm(older, slot.writes[:, :last]).chunk(2, 1)
+    before, left = ends.exp().chunk(2, 1)
+    torch.addcmul(closing, slot.eta[:, last:place], torch.addcmul(inner, before, key), value=-1, out=opened)
+    if not causal:
+        return seen, asked, left
+    return seen, torch.lerp(query, asked, left).sub_(torch.addcmul(outer, newest[:, 1:], opened)), left
 
 
 @spanned("project")
-def _project(seen: Tensor, decay: Tensor, weights: LinearWeights, rule: TitansRule) -> tuple[Tensor, Tensor, Tensor]:
-    """The new row: its key [H, D], what it writes [H, D], and its rate and log decay [H, 2]."""
-    heads, size = seen.shape
-    projected = torch.bmm(seen[:, None], weights.joined)[:, 0]
-    k, v = _normalized(projected[:, : 2 * size].view(heads, 2, size)).unbind(1)
-    gates = torch.sigmoid(projected[:, 2 * size :] + weights.gate_bias)
-    eta = rule.eta_max * gates[:, :1]
-    alpha = rule.alpha_min + (1 - rule.alpha_min) * gates[:, 1]
-    written = eta * (torch.addcmul(k, decay.exp()[:, None], k) - v)
-    return k, written, torch.stack([eta[:, 0], decay + log_alpha(alpha)], 1)
+def _append(
+    seen: Tensor, decay: Tensor, left: Tensor, weights: LinearWeights, rule: TitansRule, slot: SlotViews, place: int
+) -> None:
+    """The new open row: its key, what it writes, its rate and its log decay."""
+    heads, _, size = seen.shape
+    new = slice(place, place + 1)
+    projected, raw = torch.baddbmm(weights.joined_bias, seen, weights.joined).split_with_sizes((2 * size, 2), 2)
+    k, v = normalized(projected.view(heads, 2, size)).chunk(2, 1)
+    rate, retention = raw.sigmoid().chunk(2, 2)
+    eta = torch.mul(rate, rule.eta_max, out=slot.eta[:, new])
+    alpha = torch.rsub(retention, rule.alpha_min, alpha=rule.alpha_min - 1)
+    torch.add(decay, log_alpha(alpha), out=slot.decay[:, new])
+    torch.mul(torch.addcmul(k, left, k).sub_(v), eta, out=slot.writes[:, new])
+    slot.keys[:, new].copy_(k)
+    slot.position.add_(1)
 
 
-def _normalized(rows: Tensor) -> Tensor:
+def normalized(rows: Tensor) -> Tensor:
+    """Rows [..., D] of unit length; zeros stay zeros."""
     norm: Tensor = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     return rows / norm.clamp_min_(LEAST_NORM)

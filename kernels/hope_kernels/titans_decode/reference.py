@@ -11,7 +11,7 @@ from hope_kernels.layout import LinearState, LinearWeights, TitansRule
 from hope_kernels.pool import in_use, put_rings, take, weights_in, working_dtype
 from hope_kernels.spans import spanned
 from hope_kernels.titans_chunk.reference import log_alpha
-from hope_kernels.titans_decode.one_slot import decode_one_slot
+from hope_kernels.titans_decode.one_slot import decode_one_slot, normalized
 
 
 def titans_decode_reference(
@@ -54,7 +54,8 @@ def titans_decode_slots_reference(
         ValueError: a ring is full.
     """
     dtype = working_dtype(x)
-    if len(clocks) == 1 and weights.key.dtype is dtype is x.dtype and _is_in(clocks[0], dtype):
+    learns = torch.is_grad_enabled() and (x.requires_grad or q.requires_grad)
+    if len(clocks) == 1 and weights.key.dtype is dtype is x.dtype and _is_in(clocks[0], dtype) and not learns:
         return _slot_by_slot(x, q, weights, rule, clocks[0], slots)
     rows, used = in_use(slots, len(x), x)
     batch = tuple(take(clock, used, dtype) for clock in clocks)
@@ -73,21 +74,18 @@ def _slot_by_slot(
 ) -> Tensor:
     """In the pool's own tensors: on a CPU that costs less than gathering the slots, and nobody meets a neighbour."""
     named = range(len(x)) if slots is None else slots.tolist()
-    every = clock.position[:, 0].tolist()
-    places = [every[slot] for slot in named]
     padding = slots is not None
-    full = [
-        slot for slot, place in zip(named, places, strict=True) if place >= rule.chunk_size and (slot or not padding)
-    ]
+    views = [None if padding and not slot else clock.slot(slot) for slot in named]
+    # A list of a slot's own numbers is no operation of torch, as an index into the pool would be.
+    places = [0 if slot is None else slot.position.tolist()[0] for slot in views]
+    full = [slot for slot, place in zip(named, places, strict=True) if place >= rule.chunk_size]
     require(not full, "clocks[0]'s ring in slots", full, "committed before the next token")
-    return torch.stack(
-        [
-            decode_one_slot(x[row], q[row], weights, rule, clock, slot, place)
-            if slot or not padding
-            else torch.zeros_like(x[row])
-            for row, (slot, place) in enumerate(zip(named, places, strict=True))
-        ]
-    )
+    rows = zip(x[:, :, None].unbind(0), normalized(q)[:, :, None].unbind(0), views, places, strict=True)
+    found = [
+        torch.zeros_like(row) if slot is None else decode_one_slot(row, query, weights, rule, slot, place)
+        for row, query, slot, place in rows
+    ]
+    return (found[0] if len(found) == 1 else torch.stack(found)).view(x.shape)
 
 
 def _is_in(clock: LinearState, dtype: torch.dtype) -> bool:
