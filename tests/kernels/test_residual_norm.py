@@ -184,3 +184,15 @@ def test_what_does_not_fit_is_named(change, named):
     given = {"h": torch.zeros(2, 3), "x": torch.zeros(2, 3), "scale": torch.ones(3), "eps": EPS} | change
     with pytest.raises(ValueError, match=named):
         residual_norm(**given)
+
+
+@pytest.mark.parametrize("width", [5, 512, 1000])
+def test_few_rows_on_a_cpu_are_normed_as_many_are_and_each_the_same_alone(width: int) -> None:
+    h, x, scale = torch.randn(16, width), torch.randn(16, width), torch.rand(width)
+    h[3], x[3] = 0.0, 0.0
+    total, y = residual_norm(h, x, scale, EPS)
+    expected = residual_norm_reference((h + x).double(), None, scale.double(), EPS, torch.float64)[1]
+    assert torch.equal(total, h + x)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-6, atol=1e-6)
+    for row in range(16):
+        assert torch.equal(residual_norm(h[row : row + 1], x[row : row + 1], scale, EPS)[1][0], y[row])
