@@ -2,8 +2,9 @@
 
 A matrix whose every number is one of fp16's, as a checkpoint in fp16 has them, is packed once into fp16 in the order
 in which FBGEMM reads it; a product widens the numbers in registers and sums in fp32. So nothing of the result is
-coarser than fp32's own, and only the order of a sum is another. The order depends on nothing but the row and W: a row
-is the same to the bit alone and beside others.
+coarser than fp32's own, and only the order of a sum is another. The same rows together give the same bits; a row alone
+and beside others does on processors with AVX-512, while others sum blocks of one or two rows in another order than
+longer ones. Who wants the same bits whoever stands beside takes every row alone, as a deterministic engine does.
 """
 
 from __future__ import annotations
