@@ -106,8 +106,8 @@ def test_padding_behind_segments_changes_none_of_their_numbers(lengths):
     got = unpadded(twin._segments._gradients(room.rows), rows)
     torch.testing.assert_close(got.nll, wanted.nll)
     for ours, theirs in zip(got.gradients, wanted.gradients, strict=True):
-        torch.testing.assert_close(ours.inner, theirs.inner, atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(ours.outer, theirs.outer, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(ours.inner, theirs.inner, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(ours.outer, theirs.outer, atol=1e-5, rtol=1e-4)
     for name, view in teaching._state.views.items():
         torch.testing.assert_close(twin._state.views[name], view, atol=1e-5, rtol=1e-4)
 

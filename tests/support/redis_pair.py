@@ -2,6 +2,7 @@
 
 import asyncio
 
+import redis
 from support.redis_proxy import Proxy
 from support.redis_server import RedisServer, server_binary, until
 
@@ -48,7 +49,13 @@ class Pair:
 
     async def promoted(self):
         """Wait for the sentinel to have made the replica the primary."""
-        await until(lambda: b"role:master" in self.replica.command("INFO", "replication"))
+        await until(self._is_promoted)
+
+    def _is_promoted(self):
+        try:
+            return b"role:master" in self.replica.command("INFO", "replication")
+        except redis.ConnectionError:  # a server that changes its role drops whoever is connected
+            return False
 
     async def close(self):
         await self.link.close()
