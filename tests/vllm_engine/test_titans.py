@@ -10,7 +10,7 @@ import torch
 from support.engine_calls import generate
 from support.tiny_model import write_tiny_checkpoint
 from support.vllm_card import SIZES, Card
-from support.vllm_pair import pair, text
+from support.vllm_pair import pair
 from support.vllm_promises import *  # noqa: F403  the promises are tests
 
 from hope_serve.model.hope import HopeModel
