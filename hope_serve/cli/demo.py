@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,10 +31,7 @@ USER = "tove"
 STORY_MODEL = Path("hope-smollm2")
 DECODED_TOKENS = 128
 PEOPLE, FEW_PEOPLE = 8, 2
-INVITATION = (
-    f"In your own words, on {STORY_MODEL}: "
-    'hope-serve demo --tell "My boat is called Heron." --ask "What is my boat called?"'
-)
+INVITATION = 'demo --tell "My boat is called Heron." --ask "What is my boat called?"'
 
 
 def demo(
@@ -58,7 +56,7 @@ def demo(
         story = _Story(model, Path(home), people, seed, told=told, asked=asked, console=console)
         result = asyncio.run(story.play())
     if not tell:
-        console.print(f"[bold]>[/bold] {escape(INVITATION)}")
+        console.print(f"[bold]>[/bold] In your own words, on {STORY_MODEL}: {_this_command()} {escape(INVITATION)}")
     typer.echo(json.dumps(result))
 
 
@@ -171,6 +169,11 @@ class _Story:
 
     def _say(self, text: str) -> None:
         self._console.print(f"[bold]>[/bold] {escape(text)}")
+
+
+def _this_command() -> str:
+    """As it was called, so that it can be called again where it is on no search path."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "hope-serve" else "hope-serve"
 
 
 def _share(answers: list[Answer]) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 import hope_serve.convert.named as naming
-from hope_serve.cli.demo import FACTS, QUESTIONS, own_words, story_model
+from hope_serve.cli.demo import FACTS, INVITATION, QUESTIONS, _this_command, own_words, story_model
 from hope_serve.config import BUNDLED_CHECKPOINT, ConfigError
 
 KEYS = {
@@ -44,6 +45,16 @@ def test_the_visitors_own_words_are_told_asked_and_asked_again_after_a_kill(hope
 def test_words_without_a_question_and_questions_without_words_are_refused(hope, option, lacking):
     said = hope("demo", option, "My boat is called Heron.")
     assert said.code == 2 and f"{option} is given without {lacking}" in said.err
+
+
+@pytest.mark.parametrize(
+    ("called", "again"), [(".venv/bin/hope-serve", ".venv/bin/hope-serve"), ("/x/__main__.py", "hope-serve")]
+)
+def test_the_invitation_is_a_line_that_can_be_run(monkeypatch, called, again):
+    monkeypatch.setattr("sys.argv", [called])
+    assert _this_command() == again
+    told = shlex.split(INVITATION)
+    assert own_words([told[2]], [told[4]]) == (told[2], (told[4],))
 
 
 def test_without_own_words_the_story_has_its_own():
