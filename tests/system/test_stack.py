@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(240), pytest.mark.asyncio(l
 LOAD_SECONDS = 3.0
 DATA_SECONDS = 90.0
 NUM_USERS = 8
+MANY_USERS = 32
+"""Of four pods one is nobody's home of so many once in ten thousand rings; of eight, one time in ten."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -68,7 +70,7 @@ async def test_any_pod_is_right_without_affinity(stack, client):
 
 
 async def test_a_pod_that_is_added_takes_its_share(stack, client):
-    users = Users(stack.envoy.target, [f"added-{number}" for number in range(NUM_USERS)])
+    users = Users(stack.envoy.target, [f"added-{number}" for number in range(MANY_USERS)])
     async with users.calling():
         await asyncio.sleep(LOAD_SECONDS)
         pod = await stack.add_pod()
