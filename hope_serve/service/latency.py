@@ -33,13 +33,15 @@ class Latency:
         return replace(event, timings=replace(event.timings, restore_seconds=self._restored))
 
     def _token(self, event: Delta) -> None:
-        now, metrics = time.monotonic(), self._metrics
-        if event.choice in self._last:
-            each = (now - self._last[event.choice]) / len(event.token_ids)
-            for _ in event.token_ids:
-                metrics.inter_token_latency_seconds().observe(each)
-        elif not self._last:
-            metrics.time_to_first_token_seconds(memory_tier=self._tier).observe(now - self._began)
+        """Tokens that come in one message share the time since the last; those with the first came with it."""
+        now, metrics, gaps = time.monotonic(), self._metrics, len(event.token_ids)
+        if event.choice not in self._last:
+            gaps -= 1
+            if not self._last:
+                metrics.time_to_first_token_seconds(memory_tier=self._tier).observe(now - self._began)
+        each = (now - self._last.get(event.choice, now)) / max(1, gaps)
+        for _ in range(gaps):
+            metrics.inter_token_latency_seconds().observe(each)
         self._last[event.choice] = now
 
     def _end(self, event: Ended) -> None:

@@ -29,9 +29,9 @@ async def clients(open_server, tmp_path):
     file = tmp_path / "keys.json"
     _, acme = new_key(file, NewKey(tenant="acme", scopes=SCOPES))
     _, tiny = new_key(file, NewKey(tenant="tiny", scopes=SCOPES))
-    limits = {"learn_tokens_per_second": 20.0}
+    limits = {"learn_tokens_per_second": 2.0}
     async with (
-        open_server(identity={"key_file": str(file)}, tenant_limits=limits, burst_seconds=1.0) as server,
+        open_server(identity={"key_file": str(file)}, tenant_limits=limits, burst_seconds=10.0) as server,
         connect(server, credential=acme) as one,
         connect(server, credential=tiny) as other,
         connect(server, credential="no key of ours") as stranger,
