@@ -1,6 +1,7 @@
 """What readers of a generation have to wait for, by the messages that its tokens come in."""
 
 import pytest
+
 from hope_serve.api import Delta
 from hope_serve.metrics import Metrics
 from hope_serve.service import latency
