@@ -31,7 +31,7 @@ def bound_move(rules: Rules, cms: CmsState, before: Deltas, cadence: Cadence, li
     if not moved > limit:
         return False
     too_much = 1 - limit / moved
-    for rule, level, way, size in zip(rules, cms.levels, ways, cadence.chunk_sizes, strict=True):
+    for rule, level, way, is_open in zip(rules, cms.levels, ways, cadence.open(), strict=True):
         for delta, side, decay in zip(level.delta, way, rule.decays, strict=True):
-            delta.sub_(too_much * side / (decay.float() if cadence.tokens % size else 1.0))
+            delta.sub_(too_much * side / (decay.float() if is_open else 1.0))
     return True

@@ -79,12 +79,17 @@ class Lesson:
         end = self.at + length
         return self.tokens[self.at : end], self.tokens[self.at + 1 : end + 1]
 
+    def cadence_after(self, length: int) -> Cadence:
+        """Where the chunks stand once the next ``length`` tokens are learned."""
+        after = self.cadence.after(length)
+        return after.at_end() if self.at + length == self.num_targets else after
+
     def learned(self, length: int, *, gradient_norm: float, share: float, step_norm: float) -> None:
         """A segment was learned; ``share`` of its step, of ``step_norm``, was allowed."""
         self.gradient_norms.append(gradient_norm)
         self.norm_left -= share * step_norm
         self.clipped |= share < 1
-        self.cadence = self.cadence.after(length)
+        self.cadence = self.cadence_after(length)
         self.at += length
 
     def allowed_share(self, step_norm: float) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hope_serve.engine.plan import memory_bytes
 from hope_serve.model.cadence import Cadence
-from hope_serve.model.cms_state import CmsState, cms_shapes, delta_shapes
+from hope_serve.model.cms_state import CmsState, cadence_of, cms_shapes, delta_shapes
 from hope_serve.model.learn import read_deltas
 from hope_serve.model.serving.kind import Kind
 from hope_serve.model.serving.precision import Precision
@@ -27,7 +27,6 @@ class MemoryForm:
         config = kind.config
         self.config, self.kind = config, kind
         self.dtype: torch.dtype = getattr(torch, config.memory_dtype)
-        self.chunk_sizes = tuple(config.levels[i].chunk_size for i in config.online_levels)
         self._pinned = pinned
         self.rules = kind.rules()
         self.shapes = cms_shapes(config)
@@ -39,9 +38,9 @@ class MemoryForm:
         named = {name: torch.zeros(1, *shape, dtype=self.dtype) for name, shape in self.shapes.items()}
         return Learned(form=self, cms=CmsState.of(self.config, named), cadence=self.cadence(0))
 
-    def cadence(self, tokens: int) -> Cadence:
-        """Where the levels' chunks stand after ``tokens``."""
-        return Cadence(chunk_sizes=self.chunk_sizes, tokens=tokens)
+    def cadence(self, tokens: int, skipped: int = 0) -> Cadence:
+        """Where the levels' chunks stand after ``tokens`` and ``skipped`` places."""
+        return cadence_of(self.config, tokens=tokens, skipped=skipped)
 
     def learning_row(self, cms: CmsState) -> Tensor:
         """What a lesson begins with."""

@@ -47,9 +47,10 @@ def model_info(kind: Kind, fingerprint: str, config: EngineConfig, precision: Pr
 
 
 def memory_bytes(config: ServedConfig) -> int:
-    """Bytes of one memory in the store, open accumulators included."""
+    """Bytes of one memory in the store, the sums of open chunks included where chunks stay open."""
     kept: torch.dtype = getattr(torch, config.memory_dtype)
-    return sum(math.prod(shape) for shape in cms_shapes(config).values()) * kept.itemsize
+    stored = (s for n, s in cms_shapes(config).items() if not (config.closes_with_lesson and ".gradient." in n))
+    return sum(math.prod(shape) for shape in stored) * kept.itemsize
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ import torch
 from hope_serve.api import AdaptOptions
 from hope_serve.engine.lesson import Lesson
 from hope_serve.engine.teaching import Teaching
-from hope_serve.model.cadence import Cadence
 
 BOUND = 1.0
 """An update norm that is allowed, so that what keeps to it is computed, too."""
@@ -22,7 +21,7 @@ def practise_lessons(teaching: Teaching) -> None:
     A whole segment, a short one, the update, and the rereading, of every number of lessons that has a graph.
     """
     teaching.capture()
-    whole = min(teaching.chunk_sizes)
+    whole = teaching.cadence.room()
     for count in reversed(teaching.counts):
         for num_targets in (whole, whole + 1):
             _practise(teaching, [_made_up(teaching, num_targets) for _ in range(count)])
@@ -32,7 +31,7 @@ def _made_up(teaching: Teaching, num_targets: int) -> Lesson:
     return Lesson(
         tokens=(0,) * (num_targets + 1),
         before=torch.zeros(teaching.layout.num_bytes, dtype=torch.uint8),
-        cadence=Cadence(chunk_sizes=teaching.chunk_sizes),
+        cadence=teaching.cadence,
         options=AdaptOptions(max_update_norm=BOUND),
     )
 

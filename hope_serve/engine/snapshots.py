@@ -42,7 +42,7 @@ class Snapshots:
 
     def updates(self, learned: Learned, base: Learned | None) -> Mapping[int, int]:
         """Updates of each online level since ``base``, by the level's number in the model."""
-        before = base.cadence.updates() if base else (0,) * len(self.form.chunk_sizes)
+        before = base.cadence.updates() if base else self.form.cadence(0).updates()
         levels = zip(self.form.config.online_levels, learned.cadence.updates(), before, strict=True)
         return {level: now - then for level, now, then in levels}
 
@@ -64,7 +64,7 @@ class Snapshots:
             fingerprint=self._fingerprint,
             schema=MEMORY_SCHEMA,
             tensors={n: to_bytes(t) for n, t in named.items() if n in moved},
-            counters={**counters, "tokens": learned.cadence.tokens},
+            counters={**counters, **_places(learned.cadence)},
         )
         return snapshot, unmoved
 
@@ -80,7 +80,7 @@ class Snapshots:
         return Learned(
             form=self.form,
             cms=CmsState.of(self.form.config, blank.cms.tensors() | stored),
-            cadence=self.form.cadence(int(snapshot.counters["tokens"])),
+            cadence=self._cadence(snapshot.counters),
         )
 
     def check(self, snapshot: Snapshot) -> None:
@@ -90,10 +90,11 @@ class Snapshots:
             FailedPrecondition: naming the counter or tensor that does not fit.
         """
         _check_schema(snapshot.schema, MEMORY_SCHEMA, "memory")
-        tokens = snapshot.counters.get("tokens")
-        if not isinstance(tokens, int) or tokens < 0:
-            raise _misfit(f"its counter 'tokens' is {tokens!r}; it must be a number of tokens")
-        cadence = self.form.cadence(tokens)
+        for name in _places(self.form.cadence(0)):
+            count = snapshot.counters.get(name)
+            if not isinstance(count, int) or count < 0:
+                raise _misfit(f"its counter {name!r} is {count!r}; it must be a number of tokens")
+        cadence = self._cadence(snapshot.counters)
         shapes = {n: (1, *shape) for n, shape in self.form.shapes.items() if _is_kept(n, cadence)}
         if odd := sorted(shapes.keys() ^ snapshot.tensors.keys()):
             raise _misfit(f"it has {len(snapshot.tensors)} tensors, and {odd[0]!r} is missing or not the model's")
@@ -103,6 +104,9 @@ class Snapshots:
                 raise _misfit(f"tensor {name!r} is {tensor.dtype} {tensor.shape}, not {dtype} {shapes[name]}")
             if not torch.isfinite(from_bytes(tensor)).all():
                 raise _misfit(f"tensor {name!r} holds values that are not numbers")
+
+    def _cadence(self, counters: Mapping[str, Counter]) -> Cadence:
+        return self.form.cadence(**{name: int(counters[name]) for name in _places(self.form.cadence(0))})
 
     def of_session(self, state: Any, counters: Mapping[str, Counter]) -> Snapshot:
         """A conversation's state, in full precision."""
@@ -119,6 +123,11 @@ class Snapshots:
         return self._sessions.state({name: from_bytes(t) for name, t in snapshot.tensors.items()})
 
 
+def _places(cadence: Cadence) -> dict[str, int]:
+    """Counters from which the cadence comes back; only a model whose chunks close with a lesson leaves places empty."""
+    return {"tokens": cadence.tokens} | ({"skipped": cadence.skipped} if cadence.closes else {})
+
+
 def _moved(learned: Learned, base: Learned | None) -> set[str]:
     names = learned.cms.tensors()
     if base is None:
@@ -130,7 +139,7 @@ def _moved(learned: Learned, base: Learned | None) -> set[str]:
 
 def _is_kept(name: str, cadence: Cadence) -> bool:
     level, part, _ = name.split(".")
-    return part != "gradient" or cadence.tokens % cadence.chunk_sizes[int(level)] != 0
+    return part != "gradient" or cadence.open()[int(level)]
 
 
 def to_bytes(tensor: Tensor) -> TensorBytes:

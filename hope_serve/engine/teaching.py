@@ -14,8 +14,9 @@ from hope_serve.engine.ownership import Ownership
 from hope_serve.engine.segments import Rows, SegmentGradients, Segments
 from hope_serve.engine.updating import update_level
 from hope_serve.errors import FailedPrecondition, HopeError
+from hope_serve.model.cadence import Cadence
 from hope_serve.model.cms import Delta
-from hope_serve.model.cms_state import CmsState, cms_shapes
+from hope_serve.model.cms_state import CmsState, cadence_of, cms_shapes
 from hope_serve.model.hope import Deltas
 from hope_serve.model.learn import read_deltas
 from hope_serve.model.serving.batch import Batch
@@ -54,10 +55,9 @@ class Teaching:
         return self._segments.counts
 
     @property
-    def chunk_sizes(self) -> tuple[int, ...]:
-        """Of the online levels, fast to slow."""
-        config = self._model.config
-        return tuple(config.levels[i].chunk_size for i in config.online_levels)
+    def cadence(self) -> Cadence:
+        """Where the chunks of a memory that has learned nothing stand."""
+        return cadence_of(self._model.config)
 
     def capture(self) -> None:
         """See ``Segments.capture``."""
@@ -129,7 +129,7 @@ class Teaching:
             shares.append(lesson.allowed_share(step) if good else 0.0)
             if not good:
                 refused.append((lesson, _not_finite()))
-        fired = [lesson.cadence.after(n).fired() for lesson, n in zip(lessons, rows.lengths, strict=True)]
+        fired = [lesson.cadence_after(n).fired() for lesson, n in zip(lessons, rows.lengths, strict=True)]
         out = {lesson for lesson, _ in refused}
         slots = self._on_device([0 if lesson in out else lesson.slot for lesson in lessons], torch.int32)
         allowed = self._on_device(shares, torch.float32)

@@ -54,6 +54,7 @@ class AttentionForm:
 
     base: AttentionConfig
     level: DownLevel
+    closes_with_lesson: bool
     memory_dtype: str = "float16"
 
     @property
@@ -113,7 +114,11 @@ class AttentionModel:
             stacked = torch.cat([moved.layers.down, part.tensors["projection"].to(moved.layers.down.dtype)], 1)
         layers = moved.layers._replace(down=stacked[:, : config.hidden_size])
         return cls(
-            config=AttentionForm(base=config, level=DownLevel(chunk_size=part.chunk_size, rank=part.rank)),
+            config=AttentionForm(
+                base=config,
+                level=DownLevel(chunk_size=part.chunk_size, rank=part.rank),
+                closes_with_lesson=part.closes_with_lesson,
+            ),
             weights=moved._replace(layers=layers),
             part=part.without_start(),
             down_and_projection=stacked,

@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from torch import Tensor
 
+from hope_serve.model.cadence import Cadence
 from hope_serve.model.cms import Delta
 from hope_serve.model.hope import HopeModel
 from hope_serve.optim import LevelOptimizer, Shape
@@ -51,6 +52,11 @@ class LearningModel(Protocol):
     @property
     def online_levels(self) -> tuple[int, ...]:
         """Indices of those that learn online."""
+        ...
+
+    @property
+    def closes_with_lesson(self) -> bool:
+        """Whether the end of a lesson ends its chunks; else they go on with the next lesson."""
         ...
 
 
@@ -153,6 +159,12 @@ def cms_shapes(config: LearningModel) -> dict[str, tuple[int, int, int]]:
                 if parts[part][0]:
                     shapes[f"{i}.{part}.{side}"] = (config.num_layers, *parts[part])
     return shapes
+
+
+def cadence_of(config: LearningModel, *, tokens: int = 0, skipped: int = 0) -> Cadence:
+    """Where the chunks of a model's online levels stand after ``tokens`` and ``skipped`` places."""
+    sizes = tuple(level.chunk_size for level in _online(config))
+    return Cadence(chunk_sizes=sizes, tokens=tokens, closes=config.closes_with_lesson, skipped=skipped)
 
 
 def _online(config: LearningModel) -> tuple[LearningLevel, ...]:

@@ -160,6 +160,11 @@ class HopeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Indices of the levels that learn online, fast to slow."""
         return tuple(i for i, level in enumerate(self.levels) if level.online)
 
+    @property
+    def closes_with_lesson(self) -> bool:
+        """Chunks go on from lesson to lesson, as the paper has it."""
+        return False
+
 
 def _within(field: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:

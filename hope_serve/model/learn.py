@@ -106,8 +106,7 @@ def read_deltas(rules: Rules, cms: CmsState, cadence: Cadence) -> Deltas:
     So a text shorter than a chunk is known at once, while the chunk itself goes on collecting: reading changes
     neither the accumulators nor when a level fires.
     """
-    open_now = (cadence.tokens % size > 0 for size in cadence.chunk_sizes)
-    levels = zip(rules, cms.levels, open_now, strict=True)
+    levels = zip(rules, cms.levels, cadence.open(), strict=True)
     return tuple(_updated(rule, level).delta if is_open else level.delta for rule, level, is_open in levels)
 
 

@@ -22,7 +22,8 @@ from torch import Tensor
 from hope_serve.model.attention import MAX_TOKEN_WEIGHT, AttentionShape, AttentionWeights, LayerWeights
 from hope_serve.model.attention_learn import MemoryRule
 
-FORMAT = "hope-memory-part-1"
+FORMAT, CLOSING_FORMAT = "hope-memory-part-1", "hope-memory-part-2"
+"""The second was trained with chunks that end where a lesson does; a release that does not know it must refuse it."""
 MAX_BYTES = 30_000_000
 START_SCALE = 2.0
 BLANK_RANK, BLANK_CHUNK, BLANK_RATE, BLANK_DECAY = 16, 256, 0.02, 0.995
@@ -36,11 +37,15 @@ class PartError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPart:
-    """A memory part's tensors, the fingerprint of its base, and its chunk size in tokens."""
+    """A memory part's tensors, the fingerprint of its base, and its chunk size in tokens.
+
+    closes_with_lesson: whether the end of a lesson ends its chunk.
+    """
 
     tensors: Mapping[str, Tensor]
     base: str
     chunk_size: int
+    closes_with_lesson: bool = False
 
     @property
     def rank(self) -> int:
@@ -154,7 +159,8 @@ def save_part(path: Path, part: MemoryPart, notes: Mapping[str, str]) -> None:
     size = sum(t.numel() * t.element_size() for t in tensors.values())
     if size > MAX_BYTES:
         raise PartError(f"the part takes {size:,} bytes; at most {MAX_BYTES:,}: choose a smaller rank or start rank")
-    meta = dict(notes) | {"format": FORMAT, "base": part.base, "chunk_size": str(part.chunk_size)}
+    form = CLOSING_FORMAT if part.closes_with_lesson else FORMAT
+    meta = dict(notes) | {"format": form, "base": part.base, "chunk_size": str(part.chunk_size)}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata=meta)
     partial.replace(path)
@@ -175,7 +181,7 @@ def planned_part(path: Path) -> MemoryPart:
     _check_meta(path.name, meta, meta.get("base", ""))
     tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     _check_ranks(path.name, tensors)
-    return MemoryPart(tensors=MappingProxyType(tensors), base=meta["base"], chunk_size=int(meta["chunk_size"]))
+    return _of_meta(tensors, meta)
 
 
 def load_part(path: Path, shape: AttentionShape, *, base: str) -> MemoryPart:
@@ -196,7 +202,16 @@ def load_part(path: Path, shape: AttentionShape, *, base: str) -> MemoryPart:
         raise PartError(f"{path.name} is not a safetensors file ({error}); name a memory part") from error
     _check_meta(path.name, meta, base)
     _check_tensors(path.name, tensors, shape)
-    return MemoryPart(tensors=MappingProxyType(tensors), base=base, chunk_size=int(meta["chunk_size"]))
+    return _of_meta(tensors, meta)
+
+
+def _of_meta(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> MemoryPart:
+    return MemoryPart(
+        tensors=MappingProxyType(dict(tensors)),
+        base=meta["base"],
+        chunk_size=int(meta["chunk_size"]),
+        closes_with_lesson=meta["format"] == CLOSING_FORMAT,
+    )
 
 
 def _stored(name: str, tensor: Tensor) -> Tensor:
@@ -209,8 +224,10 @@ def _stored(name: str, tensor: Tensor) -> Tensor:
 
 
 def _check_meta(name: str, meta: Mapping[str, str], base: str) -> None:
-    if meta.get("format") != FORMAT:
-        raise PartError(f"{name} has format {meta.get('format')!r}; this release reads {FORMAT!r}")
+    if meta.get("format") not in (FORMAT, CLOSING_FORMAT):
+        raise PartError(
+            f"{name} has format {meta.get('format')!r}; this release reads {FORMAT!r} and {CLOSING_FORMAT!r}"
+        )
     if meta.get("base") != base:
         raise PartError(
             f"{name} belongs to the base {meta.get('base')}, and this base is {base}: "

@@ -43,7 +43,7 @@ def test_lessons_of_every_kind_are_practised_and_nothing_of_them_stays(monkeypat
     practise_lessons(teaching)
     assert [slab.rows.equal(was) for slab, was in zip(slabs, before, strict=True)] == [True] * 3
     assert teaching._free == free
-    whole = min(teaching.chunk_sizes)
+    whole = teaching.cadence.room()
     assert {tuple(lengths) for lengths in segments} == {(n,) * count for count in (1, 2, 3) for n in (whole, 1)}
     assert set(updates) == {True, False} and set(rereads) == {1, 2, 3}
 

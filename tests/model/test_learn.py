@@ -194,3 +194,20 @@ def test_cms_state_keeps_its_names_through_a_round_trip():
     assert list(again.tensors()) == list(cms.tensors())
     assert isinstance(again.levels[1].slots[0], Delta)
     assert tiny_config().online_levels == (0, 1)
+
+
+def test_chunks_that_close_with_a_lesson_end_there_and_the_next_begins_whole():
+    cadence, ends = Cadence(chunk_sizes=(16, 32), closes=True), []
+    for count in (5, 16, 3):
+        cadence = cadence.after(count).at_end()
+        ends.append((cadence.tokens, cadence.skipped, cadence.updates(), cadence.fired(), cadence.room()))
+    assert ends == [
+        (5, 27, (2, 1), (True, True), 16),
+        (21, 43, (4, 2), (True, True), 16),
+        (24, 72, (6, 3), (True, True), 16),
+    ]
+
+
+def test_chunks_of_other_models_go_on_from_lesson_to_lesson():
+    cadence = Cadence(chunk_sizes=(16, 32)).after(5).at_end()
+    assert (cadence.skipped, cadence.room(), cadence.open()) == (0, 11, (True, True))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import MappingProxyType
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support.tiny_attention import SHAPE, tiny_weights
 
 from hope_serve.model.parts import (
+    CLOSING_FORMAT,
     FORMAT,
     MATRICES,
     START_SCALE,
@@ -18,6 +21,7 @@ from hope_serve.model.parts import (
     expected_shapes,
     load_part,
     matrix_shapes,
+    planned_part,
     save_part,
     with_start,
 )
@@ -46,10 +50,18 @@ def rewrite(path, *, metadata=None, **tensors):
 
 def test_a_part_comes_back_with_matrices_in_16_bit_and_vectors_exact(saved):
     part, again = make_part(), load_part(saved, SHAPE, base=BASE)
-    assert (again.chunk_size, again.rank) == (256, 4)
+    assert (again.chunk_size, again.rank, again.closes_with_lesson) == (256, 4, False)
     for name, tensor in part.tensors.items():
         stored = tensor if tensor.dim() == 1 else tensor.half().float()
         assert torch.equal(again.tensors[name], stored), name
+
+
+def test_a_part_says_whether_its_chunks_close_with_a_lesson_and_older_releases_refuse_one_that_does(tmp_path):
+    path = tmp_path / "closes.safetensors"
+    save_part(path, dataclasses.replace(make_part(), closes_with_lesson=True), {})
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata()["format"] == CLOSING_FORMAT != FORMAT
+    assert load_part(path, SHAPE, base=BASE).closes_with_lesson and planned_part(path).closes_with_lesson
 
 
 def test_a_part_of_another_base_is_refused_with_both_names(saved):

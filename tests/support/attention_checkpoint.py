@@ -20,7 +20,7 @@ def converted(folder, kind="llama", **changes):
     return folder / "served", model
 
 
-def write_part(path, checkpoint, *, seed=3, chunk_size=CHUNK):
+def write_part(path, checkpoint, *, seed=3, chunk_size=CHUNK, closes=True):
     """A part as training might leave it: every number away from its neutral place."""
     loaded = load_attention_checkpoint(checkpoint)
     generator = torch.Generator().manual_seed(seed)
@@ -28,6 +28,8 @@ def write_part(path, checkpoint, *, seed=3, chunk_size=CHUNK):
     tensors = {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in shapes.items()}
     tensors["log_rate"] = tensors["log_rate"] - 3.0
     tensors["decay_logit"] = tensors["decay_logit"] + 3.0
-    part = MemoryPart(tensors=tensors, base=loaded.config.source.fingerprint, chunk_size=chunk_size)
+    part = MemoryPart(
+        tensors=tensors, base=loaded.config.source.fingerprint, chunk_size=chunk_size, closes_with_lesson=closes
+    )
     save_part(path, part, {})
     return path

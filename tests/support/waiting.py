@@ -7,7 +7,7 @@ import inspect
 import time
 
 
-async def until(true, seconds=1.0):
+async def until(true, seconds=10.0):
     """Ask again and again, ``true()`` or ``await true()``; fails when it has not come true in time."""
     give_up = time.monotonic() + seconds
     while True:

@@ -73,10 +73,7 @@ class People:
     def episode(self, num_facts: int, *, max_words: int, max_adapts: int = 8) -> Episode:
         """A lesson of about ``num_facts`` facts in at most about ``max_words`` words of telling."""
         known, told_pieces = self._life(num_facts)
-        parts = 1 if num_facts == 1 else self.draw.randint(1, min(max_adapts, len(told_pieces)))
-        groups = _split(told_pieces, parts, self.draw)
-        spare = max_words - sum(len(piece.split()) for piece in told_pieces)
-        adapts = tuple(self._adapt(group, self.prose_share(spare) // len(groups)) for group in groups)
+        adapts = self.spread(told_pieces, max_words=max_words, max_adapts=max_adapts)
         return Episode(adapts=adapts, questions=tuple(self.questions(known, wordings_each=2)))
 
     def questions(self, known: Sequence[Known], *, wordings_each: int = 1) -> list[Question]:
@@ -161,6 +158,13 @@ class People:
             relation=known.relation, answer=filled(ending.answer, "", known.value), value="", kind="ended"
         )
 
+    def spread(self, pieces: list[str], *, max_words: int, max_adapts: int) -> tuple[Adapt, ...]:
+        """The pieces in their order over adaptations, at least half of ``max_adapts``, amid some other prose."""
+        most = min(max_adapts, len(pieces))
+        groups = _about_even(pieces, self.draw.randint((most + 1) // 2, most), self.draw)
+        spare = max_words - sum(len(piece.split()) for piece in pieces)
+        return tuple(self._adapt(group, self.prose_share(spare) // len(groups)) for group in groups)
+
     def surround(self, pieces: Sequence[str], words: int) -> Adapt:
         """One adaptation with about ``words`` words of other prose around and between the pieces."""
         return self._adapt(list(pieces), words)
@@ -235,6 +239,15 @@ def _split(pieces: list[str], parts: int, draw: random.Random) -> list[list[str]
     """Consecutive groups, none of them empty."""
     cuts = sorted(draw.sample(range(1, len(pieces)), parts - 1)) if parts > 1 else []
     return [pieces[a:b] for a, b in zip([0, *cuts], [*cuts, len(pieces)], strict=True)]
+
+
+def _about_even(pieces: list[str], parts: int, draw: random.Random) -> list[list[str]]:
+    """Consecutive groups of about one size, since each is to fit into a chunk; none of them empty."""
+    cuts = [0]
+    for part in range(1, parts):
+        even = round(part * len(pieces) / parts) + draw.randint(-1, 1)
+        cuts.append(min(max(even, cuts[-1] + 1), len(pieces) - parts + part))
+    return [pieces[a:b] for a, b in zip(cuts, [*cuts[1:], len(pieces)], strict=True)]
 
 
 def _joined(pieces: list[str], draw: random.Random) -> str:

@@ -80,7 +80,7 @@ class Scenes:
         self._noisy = people.habits.noisy_words
         self.scenes = tuple(_of_split(one, split) for one in load_scenes() if one.held_out == (split is Split.HELD_OUT))
 
-    def episode(self, num_scenes: int, *, max_words: int) -> Episode:
+    def episode(self, num_scenes: int, *, max_words: int, max_adapts: int = 1) -> Episode:
         """Scenes, now and then with facts between them; as many untold questions as told ones."""
         happened = self.choose(num_scenes)
         facts: list[Known] = []
@@ -89,13 +89,8 @@ class Scenes:
         pieces = [self.tell(one) for one in happened]
         pieces += [self._people.tell(one.relation, one.value) for one in facts]
         self._draw.shuffle(pieces)
-        spare = max_words - sum(len(piece.split()) for piece in pieces)
-        words = (
-            int(spare * self._draw.random()) if spare > 10 and self._draw.random() < self._people.habits.prose else 0
-        )
-        return Episode(
-            adapts=(self._people.surround(pieces, words),), questions=tuple(self._questions(happened, facts))
-        )
+        adapts = self._people.spread(pieces, max_words=max_words, max_adapts=max_adapts)
+        return Episode(adapts=adapts, questions=tuple(self._questions(happened, facts)))
 
     def choose(self, count: int) -> list[Happened]:
         """Different scenes, each with values of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,10 +34,11 @@ from hope_serve.training.parts.packing import (
 from hope_serve.training.parts.speech import Speech
 from hope_serve.training.personas import Split
 
+_AT_ONCE = frozenset({"completion", "joined", "continued"})
 KINDS = ("facts", "scenes", "completion", "joined", "continued")
 SHARES = (0.4, 0.34, 0.12, 0.09, 0.05)
 """Of the lessons: facts of people, what happened to them, sentences to complete, facts to join, texts to continue."""
-NOISE_TOKENS = (60, 220)
+NOISE_TOKENS = (48, 220)
 NOISE_ENDS = 0.4
 """How likely it is, over a lesson's chunks, that no more is told after a passage."""
 _TRIES = 60
@@ -122,14 +124,18 @@ class BatchMaker:
     def _lesson(self, bucket: Bucket) -> tuple[Row, Row]:
         """Told and asked row of one lesson; a lesson that turns out too long is drawn again, smaller."""
         kind = self.draw.choices(KINDS, SHARES)[0]
+        several = bucket.past_chunks == 0 and bucket.fact_chunks > 1 and kind in _AT_ONCE
         for attempt in range(_TRIES):
             try:
-                return self._packed(self._episode(kind, bucket, 0.9**attempt), bucket)
+                scale = 0.9**attempt
+                episode = self._several(kind, bucket, scale) if several else self._episode(kind, bucket, scale)
+                return self._packed(episode, bucket)
             except DoesNotFit:
                 continue
         raise DoesNotFit(f"{_TRIES} lessons of kind {kind} were all too long for bucket {bucket.name}")
 
     def _episode(self, kind: str, bucket: Bucket, scale: float) -> Episode:
+        """One lesson; ``scale``: of the room that is planned for."""
         words = max(14, int(scale * bucket.told_tokens / TOKENS_PER_WORD))
         if kind == "completion":
             most = max(1, words // 16)
@@ -139,8 +145,21 @@ class BatchMaker:
         if kind == "joined":
             return self.joined.episode(self.people, max_words=words)
         if kind == "scenes":
-            return self.scenes.episode(self._count(bucket, words // WORDS_PER_SCENE), max_words=words)
-        return self.people.episode(self._count(bucket, words // WORDS_PER_FACT), max_words=words)
+            count = self._count(bucket, words // WORDS_PER_SCENE)
+            return self.scenes.episode(count, max_words=words, max_adapts=bucket.fact_chunks)
+        count = self._count(bucket, words // WORDS_PER_FACT)
+        return self.people.episode(count, max_words=words, max_adapts=bucket.fact_chunks)
+
+    def _several(self, kind: str, bucket: Bucket, scale: float) -> Episode:
+        """A lesson of a kind that is told at once amid scenes, a chunk each."""
+        one = dataclasses.replace(bucket, fact_chunks=1)
+        kinds = [kind, *["scenes"] * self.draw.randint(0, bucket.fact_chunks - 1)]
+        episodes = [self._episode(each, one, scale) for each in self.draw.sample(kinds, len(kinds))]
+        questions = [question for episode in episodes for question in episode.questions]
+        self.draw.shuffle(questions)
+        return Episode(
+            adapts=tuple(adapt for episode in episodes for adapt in episode.adapts), questions=tuple(questions)
+        )
 
     def _count(self, bucket: Bucket, most: int) -> int:
         """How many facts or scenes are told, at most about ``most``; a quarter of the lessons has few."""
@@ -160,18 +179,19 @@ class BatchMaker:
         """Texts told afterwards: always where chunks are there for it, else now and then."""
         if bucket.fact_chunks == bucket.chunks and self.draw.random() < 0.7:
             return
-        if bucket.chunk_tokens < NOISE_TOKENS[1]:
+        if bucket.chunk_tokens < NOISE_TOKENS[0]:
             return
-        for ids in in_turn([self._passage() for _ in range(max(3, bucket.chunks // 2))], self.draw):
+        passages = [self._passage(min(NOISE_TOKENS[1], bucket.chunk_tokens)) for _ in range(max(3, bucket.chunks // 2))]
+        for ids in in_turn(passages, self.draw):
             yield ids
             if self.draw.random() < NOISE_ENDS / bucket.chunks:
                 return
 
-    def _passage(self) -> list[int]:
-        length = self.draw.randint(*NOISE_TOKENS)
+    def _passage(self, most: int) -> list[int]:
+        length = self.draw.randint(NOISE_TOKENS[0], most)
         text = self.prose.passage(length * 5)
         adapt = Adapt(turns=(("user", text),)) if self.draw.random() < 0.2 else Adapt(text=text)
-        return self.speech.told(adapt)[: NOISE_TOKENS[1] + 30]
+        return self.speech.told(adapt)[: most + 1]
 
     def _other(self, size: int) -> list[int]:
         """Unrelated text of exactly ``size`` ids: plain, or a message and the reply to it."""

@@ -13,7 +13,10 @@ CHUNK_TOKENS = 256
 def _bucket(
     name: str, users: int, chunks: tuple[int, int, int, int], rows: tuple[int, int], facts: tuple[int, int]
 ) -> Bucket:
-    """chunks: how many, of what size, with facts, learned through; rows: tokens asked and of other text."""
+    """chunks: how many, of what size, with facts, learned through; rows: tokens asked and of other text.
+
+    A chunk smaller than a server's holds one whole adaptation.
+    """
     count, tokens, with_facts, learned = chunks
     return Bucket(
         name=name,
@@ -25,20 +28,23 @@ def _bucket(
         ask_tokens=rows[0],
         other_tokens=rows[1],
         facts=facts,
+        past_chunks=1 if tokens == CHUNK_TOKENS else 0,
     )
 
 
 BUCKETS = (
     _bucket("short", 96, (1, 64, 1, 1), (192, 48), (1, 3)),
-    _bucket("half", 56, (1, 128, 1, 1), (288, 80), (2, 7)),
-    _bucket("chunk", 32, (1, CHUNK_TOKENS, 1, 1), (448, 128), (3, 14)),
-    _bucket("two", 18, (2, CHUNK_TOKENS, 2, 2), (576, 192), (4, 28)),
-    _bucket("four", 10, (4, CHUNK_TOKENS, 4, 4), (768, 256), (8, 64)),
-    _bucket("later", 18, (8, CHUNK_TOKENS, 1, 2), (448, 192), (3, 14)),
-    _bucket("long after", 10, (32, CHUNK_TOKENS, 1, 2), (448, 192), (3, 14)),
+    _bucket("message", 48, (1, 160, 1, 1), (320, 96), (2, 9)),
+    _bucket("page", 18, (2, CHUNK_TOKENS, 2, 2), (576, 192), (4, 28)),
+    _bucket("chapter", 10, (4, CHUNK_TOKENS, 4, 4), (768, 256), (8, 64)),
+    _bucket("two messages", 40, (2, 96, 2, 2), (320, 96), (2, 9)),
+    _bucket("four messages", 22, (4, 96, 4, 4), (448, 128), (4, 18)),
+    _bucket("eight messages", 11, (8, 96, 8, 8), (640, 192), (8, 36)),
+    _bucket("later", 18, (8, 128, 1, 3), (384, 192), (2, 7)),
+    _bucket("long after", 10, (32, 128, 1, 2), (384, 192), (2, 7)),
 )
-TIMES = (2, 2, 3, 2, 2, 1, 1)
-"""How often each bucket comes among thirteen batches."""
+TIMES = (3, 3, 2, 1, 2, 2, 1, 1, 1)
+"""How often each bucket comes among sixteen batches."""
 
 
 def batch_flops(shape: AttentionShape, bucket: Bucket) -> float:

@@ -55,8 +55,7 @@ class Examiner:
 
     def _some_memories(self, cases: Sequence[Case]) -> Tensor:
         told = [[self.speech.told(adapt) for adapt in case.adapts] for case in cases]
-        positions = max(sum(len(ids) - 1 for ids in one) for one in told)
-        chunks = -(-positions // CHUNK_TOKENS)
+        chunks = max(sum(-(-(len(ids) - 1) // CHUNK_TOKENS) for ids in one) for one in told)
         longest = max(len(ids) for one in told for ids in one)
         bucket = Bucket(
             name="cases",

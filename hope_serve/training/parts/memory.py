@@ -50,7 +50,7 @@ class Learner:
         for index in range(bucket.chunks):
             rows = Told(*(t[:, index] for t in told))
             gradient, past = self._gradient(rows, memory, pasts, learned=index < bucket.learned_chunks)
-            pasts = [*pasts, (past, rows.segments)][-bucket.past_chunks :]
+            pasts = [*pasts, (past, rows.segments)][-bucket.past_chunks :] if bucket.past_chunks else []
             after = -rates * gradient if memory is None else decays * memory - rates * gradient
             before = torch.zeros_like(after) if memory is None else memory
             memory = torch.where(taught[:, index, None, None, None], after, before)

@@ -64,8 +64,8 @@ class Row:
 def tell_row(told: Sequence[list[int]], *, noise: Iterable[list[int]], bucket: Bucket) -> Row:
     """Adaptations one after the other as positions of consecutive chunks, then noise up to the last chunk's end.
 
-    Each adaptation of n ids is n - 1 positions, in a context of its own. One that goes over the end of a chunk goes on
-    in the next, with what came before as a constant.
+    Each adaptation of n ids is n - 1 positions, in a context and in chunks of its own. One that goes over the end of a
+    chunk goes on in the next, with what came before as a constant; its last chunk stays empty behind it.
 
     Raises:
         DoesNotFit: ``told`` takes more than the chunks of facts, or an adaptation spans more chunks than it sees.
@@ -146,8 +146,12 @@ def _append(row: Row, ids: list[int], bucket: Bucket) -> None:
     start, end, chunk = len(row.inputs), len(row.inputs) + len(ids) - 1, bucket.chunk_tokens
     if end > start and (end - 1) // chunk - start // chunk > bucket.past_chunks:
         raise DoesNotFit(f"an adaptation of {len(ids)} ids spans more than {bucket.past_chunks + 1} chunks of {chunk}")
-    segment = row.segments[-1] + 1 if row.segments else SHARED + 1
+    segment = max(row.segments, default=SHARED) + 1
     _extend(row, ids, [1.0] * (len(ids) - 1), first=0, segment=segment)
+    empty = -len(row.inputs) % chunk
+    for values, nothing in ((row.inputs, 0), (row.targets, 0), (row.positions, 0), (row.segments, PADDING)):
+        values.extend([nothing] * empty)
+    row.mask.extend([0.0] * empty)
 
 
 def _extend(row: Row, ids: list[int], weights: list[float], *, first: int, segment: int) -> None:

@@ -109,7 +109,10 @@ class Trainer:
         path = self.options.out
         path.parent.mkdir(parents=True, exist_ok=True)
         part = MemoryPart(
-            tensors=MappingProxyType(self.part), base=self.source.identity.fingerprint, chunk_size=CHUNK_TOKENS
+            tensors=MappingProxyType(self.part),
+            base=self.source.identity.fingerprint,
+            chunk_size=CHUNK_TOKENS,
+            closes_with_lesson=True,
         )
         save_part(
             path, part, {"step": str(self.step), "seconds": f"{self.seconds:.0f}", "of": self.source.identity.name}

@@ -57,7 +57,7 @@ def gradients(trainer):
     return taken
 
 
-@pytest.mark.parametrize("name", ["short", "two"])
+@pytest.mark.parametrize("name", ["short", "two messages"])
 def test_a_fixed_number_of_tokens_gives_the_gradient_of_those_that_count(trainer, name):
     batch = make_batch(trainer, name, seed=5)
     counted = learn(trainer, LayerFunctions())(batch, SMALL[name])
@@ -81,7 +81,7 @@ def test_a_captured_batch_adds_what_a_plain_one_adds(trainer):
         pytest.skip("graphs are of a card")
     functions = LayerFunctions(counted=as_many_tokens)
     graphed = GraphedLearn(learn(trainer, functions), trainer.part.values())
-    for name in ("short", "two", "short", "two"):
+    for name in ("short", "two messages", "short", "two messages"):
         for seed in (7, 8):
             batch = make_batch(trainer, name, seed)
             captured = graphed(batch, SMALL[name])

@@ -53,28 +53,21 @@ def taught(learner, texts, bucket, learned=None):
 
 
 class Server:
-    """The serving rule for one user: gradients at the last update's B, chunks by tokens, open ones read as if ended."""
+    """The serving rule for one user: gradients at the last update's B, chunks that end with an adaptation."""
 
     def __init__(self, learner):
-        self.learner, self.cadence = learner, Cadence(chunk_sizes=(CHUNK,))
+        self.learner, self.cadence = learner, Cadence(chunk_sizes=(CHUNK,), closes=True)
         self.b = torch.zeros(SHAPE.num_layers, SHAPE.hidden_size, RANK, dtype=torch.float64)
-        self.open = torch.zeros_like(self.b)
 
     def adapt(self, ids):
         """Texts here are never cut in two, so that a plain reading gives the gradient."""
         left = len(ids) - 1
         assert left <= self.cadence.room()
-        self.open = self.open + self.gradient(ids)
-        self.cadence = self.cadence.after(left)
-        if self.cadence.fired()[0]:
-            self.b, self.open = self.read(), torch.zeros_like(self.open)
-
-    def read(self):
-        if not self.cadence.tokens or (self.cadence.fired()[0] and not self.open.any()):
-            return self.b
+        self.cadence = self.cadence.after(left).at_end()
+        assert self.cadence.fired() == (True,)
         part = self.learner.part
         rate, decay = part["log_rate"].exp()[:, None, None], torch.sigmoid(part["decay_logit"])[:, None, None]
-        return decay * self.b - rate * self.open
+        self.b = decay * self.b - rate * self.gradient(ids)
 
     def gradient(self, ids):
         rule, leaf = self.learner.rule, self.b.clone().requires_grad_()
@@ -88,18 +81,18 @@ def served(learner, texts):
     server = Server(learner)
     for ids in texts:
         server.adapt(ids)
-    return server.read()
+    return server.b
 
 
-def test_one_open_chunk_of_several_adaptations_is_one_update():
-    learner, texts = make_learner(), [text(4, 1), text(5, 2)]
+def test_one_adaptation_of_less_than_a_chunk_is_one_update():
+    learner, texts = make_learner(), [text(5, 2)]
     got = taught(learner, [texts], make_bucket(1))[0]
     assert (got - served(learner, texts)).abs().max() < 1e-10
 
 
 def test_later_chunks_learn_at_the_memory_that_the_earlier_ones_left():
     learner, texts = make_learner(), [text(4, 1), text(6, 2), text(9, 3), text(5, 4)]
-    got = taught(learner, [texts], make_bucket(3))[0]
+    got = taught(learner, [texts], make_bucket(4))[0]
     assert (got - served(learner, texts)).abs().max() < 1e-10
 
 

@@ -10,7 +10,7 @@ from hope_serve.training.parts.packing import Bucket, DoesNotFit, ask_row, tell_
 from hope_serve.training.parts.speech import Asked
 
 
-def bucket(*, chunks=2, tokens=8, learned=None):
+def bucket(*, chunks=2, tokens=8, learned=None, past=1):
     return Bucket(
         name="tiny",
         users=1,
@@ -21,20 +21,23 @@ def bucket(*, chunks=2, tokens=8, learned=None):
         ask_tokens=24,
         other_tokens=8,
         facts=(1, 2),
+        past_chunks=past,
     )
 
 
 def test_chunks_end_where_the_servers_cadence_fires():
-    texts = [list(range(10, 16)), list(range(20, 29)), list(range(30, 33))]
-    told = told_tensors([tell_row(texts, noise=(), bucket=bucket())], bucket())
-    cadence, lengths = Cadence(chunk_sizes=(8,)), []
+    texts = [list(range(10, 16)), list(range(20, 31)), list(range(30, 33)), list(range(40, 49))]
+    told = told_tensors([tell_row(texts, noise=(), bucket=bucket(chunks=5))], bucket(chunks=5))
+    cadence, lengths = Cadence(chunk_sizes=(8,), closes=True), []
     for ids in texts:
         left = len(ids) - 1
         while left:
             length = min(left, cadence.room())
             lengths.append((cadence.updates()[0], length))
             cadence, left = cadence.after(length), left - length
-    for chunk in range(2):
+        cadence = cadence.at_end()
+    assert lengths == [(0, 5), (1, 8), (2, 2), (3, 2), (4, 8)]
+    for chunk in range(5):
         taught = int((told.segments[0, chunk] != PADDING).sum())
         assert taught == sum(length for at, length in lengths if at == chunk)
 
@@ -42,20 +45,25 @@ def test_chunks_end_where_the_servers_cadence_fires():
 def test_every_position_carries_its_texts_next_token():
     texts = [[10, 11, 12, 13], [20, 21, 22, 23, 24, 25, 26]]
     row = tell_row(texts, noise=(), bucket=bucket())
-    assert row.inputs == [10, 11, 12, 20, 21, 22, 23, 24, 25]
-    assert row.targets == [11, 12, 13, 21, 22, 23, 24, 25, 26]
-    assert row.positions == [0, 1, 2, 0, 1, 2, 3, 4, 5]
-    assert row.segments == [1, 1, 1, 2, 2, 2, 2, 2, 2]
+    empty = [0] * 5
+    assert row.inputs == [10, 11, 12, *empty, 20, 21, 22, 23, 24, 25, 0, 0]
+    assert row.targets == [11, 12, 13, *empty, 21, 22, 23, 24, 25, 26, 0, 0]
+    assert row.positions == [0, 1, 2, *empty, 0, 1, 2, 3, 4, 5, 0, 0]
+    assert row.segments == [1, 1, 1, *[PADDING] * 5, 2, 2, 2, 2, 2, 2, PADDING, PADDING]
+    assert row.mask == [1, 1, 1, *empty, 1, 1, 1, 1, 1, 1, 0, 0]
 
 
 def test_noise_fills_the_chunks_to_the_end_and_no_further():
     row = tell_row([[1, 2, 3]], noise=iter([[4] * 9, [5] * 9, [6] * 9]), bucket=bucket(learned=1))
     assert len(row.inputs) == 16
+    assert set(row.inputs[8:]) == {4}
 
 
 def test_what_does_not_fit_is_refused_whole():
-    with pytest.raises(DoesNotFit, match="20 positions of 16"):
+    with pytest.raises(DoesNotFit, match="24 positions of 16"):
         tell_row([list(range(9)), list(range(13))], noise=(), bucket=bucket())
+    with pytest.raises(DoesNotFit, match="spans more than 1 chunks"):
+        tell_row([list(range(10))], noise=(), bucket=bucket(past=0))
     with pytest.raises(DoesNotFit, match="spans more than 2 chunks"):
         tell_row([list(range(20))], noise=(), bucket=bucket(chunks=3))
 

@@ -24,10 +24,10 @@ def text(seed, count):
 
 
 TOLD = {
-    "one that stays open": [9],
+    "one of less than a chunk": [9],
     "one that fills a chunk": [CHUNK + 1],
     "one that goes on over two ends": [2 * CHUNK + 9],
-    "several in one chunk": [5, 7],
+    "several of less than a chunk": [5, 7],
     "several over several chunks": [12, 23, 4, 41],
 }
 
@@ -48,7 +48,7 @@ def taught_by_the_trainer(folder, texts):
     learner = Learner(
         shape=shape, weights=with_start(base.weights, part.tensors), part=part.tensors, functions=LayerFunctions()
     )
-    chunks = -(-sum(len(ids) - 1 for ids in texts) // CHUNK)
+    chunks = sum(-(-(len(ids) - 1) // CHUNK) for ids in texts)
     bucket = Bucket(
         name="told",
         users=1,
