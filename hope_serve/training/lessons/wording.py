@@ -25,13 +25,15 @@ ACKNOWLEDGEMENTS = (
 )  # fmt: skip
 _BETWEEN = ("\n\n", "\n", " ")
 _TO_LISTENER = MappingProxyType({
-    "i was": "you were", "i am": "you are", "i'm": "you are", "i've": "you have", "i'd": "you would",
-    "i'll": "you will", "we've": "you have", "we're": "you are", "i": "you", "we": "you", "me": "you", "us": "you",
-    "my": "your", "our": "your", "mine": "yours", "ours": "yours", "myself": "yourself", "ourselves": "yourselves",
+    "i was": "you were", "i am": "you are", "i'm": "you are", "i've": "you have", "i'd": "you'd",
+    "i'll": "you will", "we've": "you have", "we'd": "you'd", "we're": "you are", "i": "you",
+    "we": "you", "me": "you", "us": "you", "my": "your", "our": "your", "mine": "yours", "ours": "yours", "myself": "yourself", "ourselves": "yourselves",
 })  # fmt: skip
 _SPEAKER = re.compile(
     r"(?<![\w'])(" + "|".join(sorted(_TO_LISTENER, key=len, reverse=True)) + r")(?![\w'])", re.IGNORECASE
 )
+_ARTICLE = re.compile(r"\b(?:a|an|the)\s(?:\w+\s)?$", re.IGNORECASE)
+"""What stands before a mine that is a hole in the ground."""
 
 
 def told(text: str, draw: random.Random) -> str:
@@ -75,10 +77,17 @@ def before(telling: str, question: Question, draw: random.Random) -> Question:
 
 
 def to_listener(text: str) -> str:
-    """What a speaker says of himself, said to him: "my sofa" becomes "your sofa". What stands in quotes stays."""
+    """What a speaker says of himself, said to him: "my sofa" becomes "your sofa". Quotes and names stay as they are."""
     if '"' in text:
         return text
-    return _SPEAKER.sub(lambda match: _TO_LISTENER[match[1].lower()], text)
+
+    def turned(match: re.Match[str]) -> str:
+        word = match[1]
+        is_name = word[0].isupper() and word[0] != "I"
+        is_pit = word == "mine" and _ARTICLE.search(text[: match.start()])
+        return word if is_name or is_pit else _TO_LISTENER[word.lower()]
+
+    return _SPEAKER.sub(turned, text)
 
 
 def filled(text: str, value: str, old: str = "") -> str:

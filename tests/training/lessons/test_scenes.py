@@ -119,6 +119,9 @@ def test_an_untold_question_is_of_another_scene_or_has_another_value():
 def test_what_a_speaker_says_of_himself_is_said_to_him():
     assert to_listener("on my sofa, because I was late") == "on your sofa, because you were late"
     assert to_listener("called me a menu") == "called you a menu"
+    assert to_listener("Our Lady of the Snows") == "Our Lady of the Snows" and to_listener("US-07397") == "US-07397"
+    assert to_listener("I'd rather sell mine, but we'd sold it") == "you'd rather sell yours, but you'd sold it"
+    assert to_listener("down the salt mine with a friend of mine") == "down the salt mine with a friend of yours"
     assert to_listener('shouted "my hat!"') == 'shouted "my hat!"'
 
 
