@@ -27,7 +27,8 @@ _BETWEEN = ("\n\n", "\n", " ")
 _TO_LISTENER = MappingProxyType({
     "i was": "you were", "i am": "you are", "i'm": "you are", "i've": "you have", "i'd": "you'd",
     "i'll": "you will", "we've": "you have", "we'd": "you'd", "we're": "you are", "i": "you",
-    "we": "you", "me": "you", "us": "you", "my": "your", "our": "your", "mine": "yours", "ours": "yours", "myself": "yourself", "ourselves": "yourselves",
+    "we": "you", "me": "you", "us": "you", "my": "your", "our": "your", "mine": "yours", "ours": "yours",
+    "myself": "yourself", "ourselves": "yourselves",
 })  # fmt: skip
 _SPEAKER = re.compile(
     r"(?<![\w'])(" + "|".join(sorted(_TO_LISTENER, key=len, reverse=True)) + r")(?![\w'])", re.IGNORECASE
