@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.compiled import compiled
+from support.compiled import ALL, EXTENTS, compiled
 
 
 @pytest.mark.timeout(300)
-def test_no_sampling_kernel_spills():
-    assert len(compiled("sample_variants")) == 22
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_no_sampling_kernel_spills(extent):
+    assert len(compiled("sample_variants", extent)) == (22 if extent == ALL else 8)

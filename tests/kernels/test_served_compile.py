@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from support.compiled import compiled
+from support.compiled import ALL, EXTENTS, compiled, counted
+
+SOME_KERNELS = {"residual_norm": 4, "conv_silu": 4, "cms_delta_projected": 5, "few_rows_linear": 6}
+ALL_KERNELS = {"residual_norm": 16, "conv_silu": 12, "cms_delta_projected": 20, "few_rows_linear": 12}
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("op", "count"), [("residual_norm", 16), ("conv_silu", 12), ("cms_delta_projected", 20), ("few_rows_linear", 12)]
-)
-def test_no_kernel_spills(op, count):
-    assert len(compiled("served_variants", op)) == count
+@pytest.mark.parametrize("extent", EXTENTS)
+def test_no_kernel_spills(extent):
+    assert counted(compiled("served_variants", extent)) == (ALL_KERNELS if extent == ALL else SOME_KERNELS)
 
 
 @pytest.mark.timeout(300)

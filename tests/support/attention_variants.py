@@ -1,8 +1,6 @@
-"""Prints what ptxas makes of the kernels of attention by slot; `python -m support.attention_variants OP`."""
+"""Prints what ptxas makes of the kernels of attention by slot; `python -m support.attention_variants`."""
 
 from __future__ import annotations
-
-import sys
 
 import torch
 from hope_kernels.attention_decode.launch import launch_attention_decode
@@ -17,12 +15,12 @@ SHAPES = (  # Hk, Hq / Hk, D, dtype
     (3, 3, 64, BF16),
     (8, 4, 128, BF16),
     (1, 8, 32, F16),
-    (2, 7, 64, F32),
     (4, 5, 96, BF16),
+    (2, 7, 64, F32),
     (2, 1, 128, F32),
     (32, 1, 64, F16),
-    (2, 8, 128, F16),
     (1, 6, 40, BF16),
+    (2, 8, 128, F16),
     (1, 2, 16, F32),
 )
 
@@ -73,10 +71,10 @@ CALLS = {
 
 
 def main():
-    for call in CALLS[sys.argv[1]]():
-        for variant in variants(call):
-            seen = f"asynchronous {'LDGSTS' in variant.sass} HGMMA {'HGMMA' in variant.sass}"
-            print(variant, seen, flush=True)
+    for op, calls in CALLS.items():
+        for variant in (variant for call in calls() for variant in variants(call)):
+            ahead, four_warps = variant.asks_for("cp.async", "LDGSTS"), variant.asks_for("wgmma", "HGMMA")
+            print(f"{op} {variant} asynchronous {ahead} HGMMA {four_warps}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
 from hope_kernels.mlp_state import MlpState
@@ -59,13 +57,13 @@ def mlp(batch, heads, size, hidden, chunk, dtype, ring, weights_dtype, causal):
     return variants(lambda: launch_mlp_decode(x, x, weights, rule, state, slots))
 
 
-def main(wanted):
+def main():
     for name, launch, cases in (("linear", linear, LINEAR), ("mlp", mlp, MLP)):
-        for case in chosen(cases) if name in wanted else ():
+        for case in chosen(cases):
             print(name, *case)
             for variant in launch(*case):
-                print("   ", variant)
+                print(name, variant)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ("linear", "mlp"))
+    main()

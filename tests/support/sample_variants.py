@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hope_kernels.sample import SamplingRows
 from hope_kernels.sample.launch import launch_sample
-from support.sm90 import variants
+from support.sm90 import chosen, variants
 
 CASES = [  # V, logits, stops, biases, num_top
     (32000, torch.float32, 8, 300, 20),
@@ -18,7 +18,7 @@ CASES = [  # V, logits, stops, biases, num_top
 
 
 def main():
-    for vocab_size, dtype, stops, biases, num_top in CASES:
+    for vocab_size, dtype, stops, biases, num_top in chosen(CASES):
         print(f"V {vocab_size} {dtype} stops {stops} biases {biases} top {num_top}")
         rows = SamplingRows.fresh(3, vocab_size, max_stops=stops, max_biases=biases)
         logits, slots = torch.zeros(2, vocab_size, dtype=dtype), torch.tensor([1, 0], dtype=torch.int32)

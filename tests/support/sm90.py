@@ -8,6 +8,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import triton
@@ -16,6 +17,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+SOME = "--some" in sys.argv
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,28 @@ class Variant:
     warps: int
     registers: int
     local_bytes: int
-    spilled: bool
     shared_bytes: int
-    wide_loads: int
-    sass: str
     kernel: object
+
+    @cached_property
+    def sass(self) -> str:
+        """Its instructions; to ask for them takes half a second."""
+        return disassembled(self.kernel, "-sass")
+
+    @property
+    def spilled(self) -> bool:
+        """Whether registers go to local memory; with all cases wanted, by its instructions as well."""
+        return self.local_bytes > 0 or (not SOME and bool(re.search(r"\b(LDL|STL)\b", self.sass)))
+
+    def asks_for(self, ptx, sass):
+        """Whether it has this instruction: by what the assembler is given, or with all cases by what it makes of it."""
+        return ptx in self.kernel.asm["ptx"] if SOME else sass in self.sass
 
     def __str__(self):
         flag = " SPILLS" if self.spilled else ""
         return (
             f"{self.name:28} warps {self.warps} registers {self.registers:3} shared {self.shared_bytes:6} "
-            f"local {self.local_bytes} wide loads {self.wide_loads}{flag}"
+            f"local {self.local_bytes}{flag}"
         )
 
 
@@ -52,8 +65,8 @@ class _Target:
 
 
 def chosen(cases):
-    """The cases, or with ``--some`` on the command line every second: the lists have sizes and dtypes mixed."""
-    return cases[::2] if "--some" in sys.argv else cases
+    """The cases, or with ``--some`` on the command line every fourth: the lists have sizes and dtypes mixed."""
+    return cases[::4] if SOME else cases
 
 
 @contextmanager
@@ -82,21 +95,23 @@ def variants(call):
 
 
 def describe(kernel):
-    """Registers, memory and instructions of a compiled kernel."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
-        file.flush()
-        usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-        sass = subprocess.run([CUOBJDUMP, "-sass", file.name], capture_output=True, text=True, check=True).stdout
-    counts = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    """Registers and memory of a compiled kernel."""
+    counts = {
+        key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", disassembled(kernel, "-res-usage"))
+    }
     return Variant(
         name=kernel.metadata.name,
         warps=kernel.metadata.num_warps,
         registers=counts["REG"],
         local_bytes=counts["STACK"] + counts["LOCAL"],
-        spilled=bool(re.search(r"\b(LDL|STL)\b", sass)),
         shared_bytes=kernel.metadata.shared,
-        wide_loads=len(re.findall(r"LDG\.E\S*\.128|LDGSTS\S*\.128", sass)),
-        sass=sass,
         kernel=kernel,
     )
+
+
+def disassembled(kernel, part):
+    """What cuobjdump says of a compiled kernel."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        return subprocess.run([CUOBJDUMP, part, file.name], capture_output=True, text=True, check=True).stdout

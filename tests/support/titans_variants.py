@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from hope_kernels.layout import LinearState, LinearWeights, TitansRule
 from hope_kernels.mlp_state import MlpState
@@ -88,13 +86,13 @@ def chunk(heads, size, length, dtype, ring, x_dtype, weights_dtype, causal):
 OPS = (("commit", commit, COMMIT), ("mlp_commit", mlp_commit, MLP_COMMIT), ("chunk", chunk, CHUNK))
 
 
-def main(wanted):
+def main():
     for name, launch, cases in OPS:
-        for case in chosen(cases) if name in wanted else ():
+        for case in chosen(cases):
             print(name, *case)
             for variant in launch(*case):
-                print("   ", variant)
+                print(name, variant)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or [name for name, *_ in OPS])
+    main()
