@@ -11,7 +11,11 @@ from support.store_sim import FAULTS, World, run_seed, run_seeds
 from support.store_sim_bugs import BUGS, BUGS_OF_SCRIBES
 from support.store_sim_scribes import STEPS, ScribesWorld, run_scribes
 
-SMALL, FULL = 300, 10_000
+SMALL, FULL = 100, 10_000
+SEARCHED = 300
+"""Seeds among which every planted bug shows."""
+RARE = 223
+"""Where the rarest of them does, one in hundreds: this seed is tried first."""
 BATCH = 50
 PROCESSES = 2
 
@@ -33,8 +37,8 @@ def test_ten_thousand_storms_break_no_rule():
 @pytest.mark.parametrize("plant", BUGS, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant, monkeypatch):
     options = {"functions": load_functions()} | plant(monkeypatch)
-    found = (text for seed in range(SMALL) for text in run_seed(seed, **options))
-    assert any(text.startswith(BUGS[plant]) for text in found), f"not found in {SMALL} seeds"
+    found = (text for seed in (RARE, *range(SEARCHED)) for text in run_seed(seed, **options))
+    assert any(text.startswith(BUGS[plant]) for text in found), f"not found in {SEARCHED} seeds"
 
 
 def test_no_storm_breaks_an_erasure_a_rollback_or_an_expiry():
@@ -43,7 +47,7 @@ def test_no_storm_breaks_an_erasure_a_rollback_or_an_expiry():
         world = ScribesWorld(seed, functions=functions)
         assert world.run() == [], f"seed {seed}"
         steps.update(step for scribe in world.scribes for step in scribe.done)
-    assert min(steps[step] for step in STEPS) > 100, steps
+    assert min(steps[step] for step in STEPS) > SMALL / 3, steps
 
 
 @pytest.mark.nightly
@@ -56,8 +60,8 @@ def test_ten_thousand_storms_break_no_erasure_rollback_or_expiry():
 @pytest.mark.parametrize("plant", BUGS_OF_SCRIBES, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_of_erasing_is_found(plant, monkeypatch):
     options = {"functions": load_functions()} | plant(monkeypatch)
-    found = (text for seed in range(SMALL) for text in run_scribes(seed, **options))
-    assert any(text.startswith(BUGS_OF_SCRIBES[plant]) for text in found), f"not found in {SMALL} seeds"
+    found = (text for seed in range(SEARCHED) for text in run_scribes(seed, **options))
+    assert any(text.startswith(BUGS_OF_SCRIBES[plant]) for text in found), f"not found in {SEARCHED} seeds"
 
 
 @pytest.mark.parametrize("seed", [7, 10, 14])

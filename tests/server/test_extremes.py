@@ -66,10 +66,11 @@ async def test_every_method_is_asked():
 
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.method)
-async def test_extremes_are_answered_with_numbers_and_the_next_call_as_before(server, innocent, kind):
+@pytest.mark.parametrize("share", [0.2, pytest.param(1.0, marks=[pytest.mark.nightly, pytest.mark.timeout(600)])])
+async def test_extremes_are_answered_with_numbers_and_the_next_call_as_before(server, innocent, kind, share):
     before, served = await innocent(), []
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        for name, message in kind.messages(SEED):
+        for name, message in kind.messages(SEED, share):
             code, replies = await _asked(channel, kind.method, message)
             assert code not in FAULTS, (name, code)
             served.append(code is grpc.StatusCode.OK)

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+import pytest_asyncio
 
 from hope_serve.api import SamplingParams
 from hope_serve.cli.server_process import ServerProcess
@@ -18,9 +19,13 @@ SECRET = "Wolpertinger"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-@pytest.fixture
-async def logged(checkpoint_folder, tmp_path):
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def logged(checkpoint_folder, tmp_path_factory):
     """The lines of a server that was asked for some things."""
+    tmp_path = tmp_path_factory.mktemp("logged")
     settings = {"log_level": "debug", "log_format": "json"}
     file = tmp_path / "hope.toml"
     file.write_text("[server]\n" + "\n".join(f'{key} = "{value}"' for key, value in settings.items()))

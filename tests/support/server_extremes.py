@@ -40,15 +40,18 @@ class Kind:
     extremes: dict[str, list[Any]] = field(default_factory=dict)
     most: int = 60
 
-    def messages(self, seed: int) -> Iterator[tuple[str, Pb]]:
-        """The message as it is, with each extreme alone, and with pairs of them: ``most``, drawn by ``seed``."""
+    def messages(self, seed: int, share: float = 1.0) -> Iterator[tuple[str, Pb]]:
+        """The message as it is, with each extreme alone, and with pairs of them: ``most``, drawn by ``seed``.
+
+        ``share``: of the pairs. Messages of another share are other calls.
+        """
         single = [(path, value) for path, values in self.extremes.items() for value in values]
         pairs = [pair for pair in itertools.combinations(single, 2) if pair[0][0] != pair[1][0]]
         random.Random(seed).shuffle(pairs)
-        for i, changes in enumerate([(), *((one,) for one in single), *pairs[: self.most]]):
+        for i, changes in enumerate([(), *((one,) for one in single), *pairs[: int(self.most * share)]]):
             message = self._changed(changes)
             if self.method in NAMED:
-                message.request_id = f"{self.method} {i}"  # type: ignore[attr-defined]
+                message.request_id = f"{self.method} {i} of {share}"  # type: ignore[attr-defined]
             yield f"{self.method} {dict(changes)}"[:200], message
 
     def _changed(self, changes: tuple[tuple[str, Any], ...]) -> Pb:

@@ -53,7 +53,7 @@ class Learner:
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param(5, id="5 kills", marks=pytest.mark.timeout(300)),
+        pytest.param(3, id="3 kills", marks=pytest.mark.timeout(300)),
         pytest.param(200, id="200 kills", marks=[pytest.mark.nightly, pytest.mark.timeout(3600)]),
     ],
 )
