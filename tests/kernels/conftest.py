@@ -34,6 +34,18 @@ def interpreter_takes_any_numpy():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def interpreter_repeats_nothing(interpreter_takes_any_numpy):
+    if torch.cuda.is_available():
+        yield
+        return
+    from support.interpreter import hasten
+
+    with pytest.MonkeyPatch.context() as patch:
+        hasten(patch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def interpreter_sums_rows_alike(interpreter_takes_any_numpy):
     """numpy's BLAS sums a row of a tile by where in it the row stands, on some processors; a card does not.
 
