@@ -7,6 +7,8 @@ CUDA ?=
 # Tests run side by side; many of them wait for processes, so that one worker more than cores keeps both busy.
 WORKERS ?= 3
 MINUTES ?= 30
+# Dozens of servers are started by tests; without what Python keeps of a compiled module each would compile all anew.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
