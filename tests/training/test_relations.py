@@ -16,10 +16,6 @@ FIELDS = {"key", "owner", "attribute", "pool", "tellings", "askings", "answer", 
 BLANK = re.compile(r"\{(\w*)\}")
 
 
-def read(pattern):
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(LESSONS.glob(pattern))]
-
-
 def blanks(sentence):
     return sorted(BLANK.findall(sentence))
 
@@ -28,8 +24,9 @@ def twice(words):
     return [word for word, count in Counter(words).items() if count > 1]
 
 
-POOLS = read("pools_*.json")
-RELATIONS = [relation for topic in read("relations/*.json") for relation in topic]
+POOLS = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(LESSONS.glob("pools_*.json"))]
+TOPICS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(LESSONS.glob("relations/*.json"))}
+RELATIONS = [relation for topic in TOPICS.values() for relation in topic]
 
 
 def test_there_are_lessons_enough_to_teach_from():
@@ -52,37 +49,43 @@ def test_every_pool_has_values_enough_and_none_twice():
         assert not [value for value in values if value != value.strip() or not value or "{" in value], name
 
 
-@pytest.mark.parametrize("relation", RELATIONS, ids=lambda relation: relation["key"])
-class TestRelation:
-    def test_has_every_field_and_a_pool(self, relation):
-        assert set(relation) == FIELDS
-        assert relation["owner"]
-        assert relation["attribute"]
-        assert any(relation["pool"] in pools for pools in POOLS)
+@pytest.mark.parametrize("relations", TOPICS.values(), ids=TOPICS)
+class TestTopic:
+    def test_has_every_field_and_a_pool(self, relations):
+        for relation in relations:
+            assert set(relation) == FIELDS, relation["key"]
+            assert relation["owner"], relation["key"]
+            assert relation["attribute"], relation["key"]
+            assert any(relation["pool"] in pools for pools in POOLS), relation["key"]
 
-    def test_is_told_asked_and_changed_in_many_ways(self, relation):
-        assert len(relation["tellings"]) >= 15
-        assert len(relation["askings"]) >= 10
-        assert len(relation["corrections"]) >= 3
-        assert len(relation["ended"]) >= 2
+    def test_is_told_asked_and_changed_in_many_ways(self, relations):
+        for relation in relations:
+            assert len(relation["tellings"]) >= 15, relation["key"]
+            assert len(relation["askings"]) >= 10, relation["key"]
+            assert len(relation["corrections"]) >= 3, relation["key"]
+            assert len(relation["ended"]) >= 2, relation["key"]
 
-    def test_the_value_stands_once_wherever_it_is_told(self, relation):
-        for sentence in [*relation["tellings"], relation["answer"]]:
-            assert blanks(sentence) == ["v"], sentence
+    def test_the_value_stands_once_wherever_it_is_told(self, relations):
+        for relation in relations:
+            for sentence in [*relation["tellings"], relation["answer"]]:
+                assert blanks(sentence) == ["v"], sentence
 
-    def test_a_correction_names_the_new_value_and_at_most_the_old(self, relation):
-        for sentence in relation["corrections"]:
-            assert blanks(sentence) in (["v"], ["old", "v"]), sentence
+    def test_a_correction_names_the_new_value_and_at_most_the_old(self, relations):
+        for relation in relations:
+            for sentence in relation["corrections"]:
+                assert blanks(sentence) in (["v"], ["old", "v"]), sentence
 
-    def test_neither_a_question_nor_an_end_gives_the_value_away(self, relation):
-        for sentence in relation["askings"]:
-            assert blanks(sentence) == [], sentence
-        for end in relation["ended"]:
-            assert set(end) == {"telling", "answer"}
-            assert {*blanks(end["telling"]), *blanks(end["answer"])} <= {"old"}, end
+    def test_neither_a_question_nor_an_end_gives_the_value_away(self, relations):
+        for relation in relations:
+            for sentence in relation["askings"]:
+                assert blanks(sentence) == [], sentence
+            for end in relation["ended"]:
+                assert set(end) == {"telling", "answer"}, relation["key"]
+                assert {*blanks(end["telling"]), *blanks(end["answer"])} <= {"old"}, end
 
-    def test_no_question_is_asked_twice(self, relation):
-        assert not twice(relation["askings"])
+    def test_no_question_is_asked_twice(self, relations):
+        for relation in relations:
+            assert not twice(relation["askings"]), relation["key"]
 
 
 def test_no_telling_is_shared_by_two_relations():
