@@ -47,7 +47,7 @@ async def test_the_model_says_what_it_is_and_what_it_holds(client):
     model = await client.get_model()
     assert (model.max_context_tokens, model.max_prompt_tokens, model.max_adapt_tokens) == (256, 256, 256)
     assert model.level_chunk_sizes == (16,) and model.num_heads == 4
-    assert model.memory_bytes == 2 * 3 * 32 * 4 * 2  # the columns and their open chunk, three layers, fp16
+    assert model.memory_bytes == 3 * 32 * 4 * 2  # three layers, fp16
 
 
 async def test_text_is_tokenised_by_the_sources_own_tokenizer(client):
