@@ -218,17 +218,6 @@ def token_weights(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return MAX_TOKEN_WEIGHT * torch.sigmoid(hidden.detach().to(weight.dtype) @ weight + bias)
 
 
-def loss_gradient(hidden: Tensor, head: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of ``sum(weight * cross_entropy)`` with respect to ``hidden`` [n, d].
-
-    Args:
-        targets, weight: [n].
-    """
-    shares = torch.softmax(F.linear(hidden, head), -1, dtype=precise(hidden.dtype))
-    pulled = (shares * weight[:, None]).to(hidden.dtype) @ head
-    return pulled - F.embedding(targets, head) * weight[:, None].to(hidden.dtype)
-
-
 def _heads(
     h: Tensor, weights: LayerWeights, shape: AttentionShape, place: Place, ops: Pointwise
 ) -> tuple[Tensor, Tensor, Tensor]:

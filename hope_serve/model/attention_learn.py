@@ -6,7 +6,7 @@ Shapes as in ``attention``; several texts may share a row, told apart by their s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +17,14 @@ from hope_serve.model.attention import (
     AttentionWeights,
     Past,
     Place,
-    Trace,
     layer_forward,
     layer_gradient,
     layer_read,
-    loss_gradient,
     rms_norm,
     rotations,
     token_weights,
 )
+from hope_serve.model.attention_head import cross_entropies, divergences, loss_gradient
 from hope_serve.model.attention_ops import rms_norm_gradient
 
 SHARED, PADDING = 0, -1
@@ -46,12 +45,19 @@ def as_many_tokens(mask: Tensor, at_most: int) -> Tensor:
 
 
 class LayerFunctions(NamedTuple):
-    """The three passes through one layer, and which tokens go through the head; a trainer may put others in place."""
+    """The three passes through one layer, which tokens go through the head, and what is taken there.
 
-    forward: Callable[..., tuple[Tensor, Trace]] = layer_forward
+    A trainer may put others in place. What ``forward`` keeps is for ``gradient``; it names the told tokens' ``key`` and
+    ``value``.
+    """
+
+    forward: Callable[..., tuple[Tensor, Any]] = layer_forward
     gradient: Callable[..., tuple[Tensor, Tensor]] = layer_gradient
     read: Callable[..., Tensor] = layer_read
     counted: Callable[[Tensor, int], Tensor] = counted_tokens
+    loss_gradient: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = loss_gradient
+    cross_entropies: Callable[[Tensor, Tensor, Tensor], Tensor] = cross_entropies
+    divergences: Callable[[Tensor, Tensor, Tensor], Tensor] = divergences
 
 
 class Told(NamedTuple):
@@ -136,7 +142,7 @@ def memory_gradient(
     memories = _by_layer(memory, shape.num_layers)
     pasts: Sequence[Past | None] = past or [None] * shape.num_layers
     layers = weights.layers.unbind()
-    traces: list[Trace] = []
+    traces: list[Any] = []
     for layer, a, b, before in zip(layers, projections, memories, pasts, strict=True):
         h, trace = steps.forward(h, layer, shape, where, a, b, before)
         traces.append(trace)
@@ -158,7 +164,7 @@ def _last_gradient(
     counted = steps.counted(told.mask, told.mask.numel())
     rows = hidden.flatten(0, 1).index_select(0, counted)
     weight = token_weights(rows, rule.weight, rule.bias) * told.mask.flatten()[counted]
-    pulled = loss_gradient(rows, weights.head, told.targets.flatten()[counted], weight)
+    pulled = steps.loss_gradient(rows, weights.head, told.targets.flatten()[counted], weight)
     full = torch.zeros_like(hidden).flatten(0, 1).index_copy(0, counted, pulled).view_as(hidden)
     return rms_norm_gradient(full, h, weights.norm, shape.norm_eps)
 

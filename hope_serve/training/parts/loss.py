@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hope_serve.model.attention import AttentionWeights
@@ -43,8 +42,8 @@ def _answer_loss(learner: Learner, batch: Batch, bucket: Bucket, memory: Tensor)
     hidden = learner.read(batch.asked, memory)
     counted = learner.functions.counted(batch.asked.mask, len(hidden) * bucket.answer_tokens)
     weights = batch.asked.mask.flatten()[counted]
-    logits = F.linear(hidden.flatten(0, 1).index_select(0, counted), learner.weights.head).float()
-    losses = F.cross_entropy(logits, batch.asked.targets.flatten()[counted], reduction="none")
+    rows, targets = hidden.flatten(0, 1).index_select(0, counted), batch.asked.targets.flatten()[counted]
+    losses = learner.functions.cross_entropies(rows, learner.weights.head, targets)
     first = weights == weights.max()
     return (losses * weights).sum() / weights.sum(), (losses.detach() * first).sum() / first.sum()
 
@@ -54,11 +53,10 @@ def _departure(learner: Learner, base: AttentionWeights, other: Tensor, memory: 
     rows = plain_rows(other)
     plain = Learner(shape=learner.shape, weights=base, part=learner.part, functions=learner.functions)
     with torch.no_grad():
-        wanted = F.log_softmax(F.linear(plain.read(rows, None), base.head).float(), -1)
+        wanted = plain.read(rows, None).flatten(0, 1)
     strange = torch.arange(len(other), device=other.device) % 2 == 1
-    hidden = learner.read(rows, memory * strange[:, None, None, None])
-    got = F.log_softmax(F.linear(hidden, learner.weights.head).float(), -1)
-    each = F.kl_div(got, wanted, reduction="none", log_target=True).sum(-1).mean(-1)
+    hidden = learner.read(rows, memory * strange[:, None, None, None]).flatten(0, 1)
+    each = learner.functions.divergences(hidden, base.head, wanted).view(other.shape).mean(-1)
     return (each * ~strange).sum() / len(other), (each * strange).sum() / len(other)
 
 

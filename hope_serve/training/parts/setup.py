@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
 from torch import Tensor
 
-from hope_serve.model.attention import AttentionShape, AttentionWeights, layer_forward, layer_gradient, layer_read
+from hope_serve.model.attention import AttentionShape, AttentionWeights
 from hope_serve.model.attention_learn import LayerFunctions
-from hope_serve.model.attention_ops import PLAIN, Pointwise
 from hope_serve.model.parts import expected_shapes
+from hope_serve.training.parts.passes.fused import fused
+from hope_serve.training.parts.passes.layer import Passes
 
 RETAINED = 0.999
 """What a chunk leaves of the memory at first. It hardly moves: the guard would have it fall, since a smaller memory
@@ -48,14 +48,9 @@ def make_optimizer(part: dict[str, Tensor], *, scale: float) -> torch.optim.Adam
 
 
 def compiled() -> LayerFunctions:
-    """The passes through a layer with their element-wise parts fused, whatever the sizes."""
+    """The passes with gradients written out and their element-wise parts fused."""
     torch._dynamo.config.recompile_limit = 64
-    ops = Pointwise(*(torch.compile(function, dynamic=True) for function in PLAIN))
-    return LayerFunctions(
-        forward=functools.partial(layer_forward, ops=ops),
-        gradient=functools.partial(layer_gradient, ops=ops),
-        read=functools.partial(layer_read, ops=ops),
-    )
+    return Passes(fused()).functions()
 
 
 def on_device(weights: AttentionWeights, device: str, dtype: torch.dtype) -> AttentionWeights:
