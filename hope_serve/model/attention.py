@@ -17,7 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hope_serve.model.attention_ops import PLAIN, Pointwise, precise
+from hope_serve.model.attention_ops import (
+    attention_shares,
+    attention_shares_gradient,
+    precise,
+    rms_norm_gradient,
+    rotate,
+    swiglu,
+    swiglu_gradient,
+)
 
 MAX_TOKEN_WEIGHT = 4.0
 """A token's learned weight lies in (0, 4): room above 1 lets a correction outweigh what it corrects."""
@@ -142,7 +150,6 @@ def layer_forward(
     projection: Tensor,
     memory: Tensor | None,
     past: Past | None = None,
-    ops: Pointwise = PLAIN,
 ) -> tuple[Tensor, Trace]:
     """One layer over N rows, and what ``layer_gradient`` needs of it.
 
@@ -151,14 +158,14 @@ def layer_forward(
         projection, memory: A [r, F] and B [N, d, r]; None for rows that have learned nothing.
         past: keys and values that come before these tokens.
     """
-    query, key, value = _heads(h, weights, shape, place, ops)
+    query, key, value = _heads(h, weights, shape, place)
     keys, values = (key, value) if past is None else (_joined(past.key, key), _joined(past.value, value))
     scores = (_grouped(query, shape) @ keys.mT).view(*query.shape[:3], keys.shape[2])
-    shares = ops.shares(scores, place.bias, shape.head_size**-0.5)
+    shares = attention_shares(scores, place.bias, shape.head_size**-0.5)
     mixed = (_grouped(shares, shape) @ values).view_as(query)
     middle = h + F.linear(_merged(mixed), weights.output)
     gate_up = F.linear(rms_norm(middle, weights.mlp_norm, shape.norm_eps), weights.gate_up)
-    wide = ops.swiglu(gate_up)
+    wide = swiglu(gate_up)
     out = middle + _down(wide, weights, projection, memory)
     return out, Trace(h, query, key, value, shares, middle, gate_up, wide)
 
@@ -170,17 +177,16 @@ def layer_read(
     place: Place,
     projection: Tensor,
     memory: Tensor | None,
-    ops: Pointwise = PLAIN,
 ) -> Tensor:
     """``layer_forward`` by the fused attention of the library: differentiable once, nothing kept."""
-    query, key, value = _heads(h, weights, shape, place, ops)
+    query, key, value = _heads(h, weights, shape, place)
     group = shape.num_heads // shape.num_key_heads
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
     bias = place.bias.expand(h.shape[0], shape.num_heads, -1, -1)
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     middle = h + F.linear(_merged(mixed), weights.output)
     gate_up = F.linear(rms_norm(middle, weights.mlp_norm, shape.norm_eps), weights.gate_up)
-    return middle + _down(ops.swiglu(gate_up), weights, projection, memory)
+    return middle + _down(swiglu(gate_up), weights, projection, memory)
 
 
 def layer_gradient(
@@ -191,7 +197,8 @@ def layer_gradient(
     place: Place,
     under: tuple[Tensor, Tensor | None],
     past: Past | None = None,
-    ops: Pointwise = PLAIN,
+    *,
+    first: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the layer's input [N, T, d] and of its memory B [N, d, r], given that of its output.
 
@@ -199,18 +206,22 @@ def layer_gradient(
 
     Args:
         under: A [r, F] and B [N, d, r], as the layer was read.
+        first: nothing comes before the layer, and the gradient of its input is not taken: what is returned for it is
+            that of the output.
     """
     projection, memory = under
     dtype = precise(gradient.dtype)
     for_memory = gradient.to(dtype).mT @ F.linear(trace.wide, projection).to(dtype)
+    if first:
+        return gradient, for_memory
     for_wide = gradient @ weights.down
     if memory is not None:
         for_wide = for_wide + (gradient @ memory.to(gradient.dtype)) @ projection
-    for_middle = ops.swiglu_gradient(for_wide, trace.gate_up) @ weights.gate_up
-    middle = gradient + ops.norm_gradient(for_middle, trace.middle, weights.mlp_norm, shape.norm_eps)
-    for_heads = _attention_gradient(middle @ weights.output, trace, shape, place, past, ops)
+    for_middle = swiglu_gradient(for_wide, trace.gate_up) @ weights.gate_up
+    middle = gradient + rms_norm_gradient(for_middle, trace.middle, weights.mlp_norm, shape.norm_eps)
+    for_heads = _attention_gradient(middle @ weights.output, trace, shape, place, past)
     for_before = for_heads @ weights.query_key_value
-    return middle + ops.norm_gradient(for_before, trace.before, weights.attention_norm, shape.norm_eps), for_memory
+    return middle + rms_norm_gradient(for_before, trace.before, weights.attention_norm, shape.norm_eps), for_memory
 
 
 def token_weights(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -218,19 +229,17 @@ def token_weights(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return MAX_TOKEN_WEIGHT * torch.sigmoid(hidden.detach().to(weight.dtype) @ weight + bias)
 
 
-def _heads(
-    h: Tensor, weights: LayerWeights, shape: AttentionShape, place: Place, ops: Pointwise
-) -> tuple[Tensor, Tensor, Tensor]:
+def _heads(h: Tensor, weights: LayerWeights, shape: AttentionShape, place: Place) -> tuple[Tensor, Tensor, Tensor]:
     """Rotated queries [N, H, T, e] and keys, and values [N, K, T, e]."""
     x = rms_norm(h, weights.attention_norm, shape.norm_eps)
     all_heads = F.linear(x, weights.query_key_value, weights.bias)
     split = all_heads.view(*h.shape[:2], -1, shape.head_size).transpose(1, 2)
-    turned = ops.rotate(split[:, : -shape.num_key_heads], place.cos, place.sin)
+    turned = rotate(split[:, : -shape.num_key_heads], place.cos, place.sin)
     return turned[:, : shape.num_heads], turned[:, shape.num_heads :], split[:, -shape.num_key_heads :]
 
 
 def _attention_gradient(
-    gradient: Tensor, trace: Trace, shape: AttentionShape, place: Place, past: Past | None, ops: Pointwise
+    gradient: Tensor, trace: Trace, shape: AttentionShape, place: Place, past: Past | None
 ) -> Tensor:
     """The gradient [N, T, (H + 2 K) e] of what ``_heads`` splits, given that of the mixed heads [N, T, H e]."""
     rows, tokens = gradient.shape[:2]
@@ -239,12 +248,12 @@ def _attention_gradient(
     mixed = _grouped(gradient.view(rows, tokens, shape.num_heads, -1).transpose(1, 2), shape)
     shares = _grouped(trace.shares, shape)
     for_shares = mixed @ values.mT
-    for_scores = ops.shares_gradient(for_shares, shares, shape.head_size**-0.5)
+    for_scores = attention_shares_gradient(for_shares, shares, shape.head_size**-0.5)
     for_query = (for_scores @ keys).view(rows, shape.num_heads, tokens, -1)
     own = slice(keys.shape[2] - tokens, None)
     for_key = for_scores[..., own].mT @ _grouped(trace.query, shape)
     for_value = shares[..., own].mT @ mixed
-    turned = ops.rotate(torch.cat([for_query, for_key], 1), place.cos, -place.sin)
+    turned = rotate(torch.cat([for_query, for_key], 1), place.cos, -place.sin)
     return torch.cat([turned, for_value], 1).transpose(1, 2).reshape(rows, tokens, -1)
 
 

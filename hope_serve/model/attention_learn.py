@@ -150,7 +150,9 @@ def memory_gradient(
     gradients = []
     for index in reversed(range(shape.num_layers)):
         under = projections[index], memories[index]
-        pulled, gradient = steps.gradient(pulled, traces[index], layers[index], shape, where, under, pasts[index])
+        pulled, gradient = steps.gradient(
+            pulled, traces[index], layers[index], shape, where, under, pasts[index], first=index == 0
+        )
         gradients.append(gradient)
     kept = tuple(Past(trace.key.detach(), trace.value.detach()) for trace in traces)
     return Lesson(gradient=torch.stack(gradients[::-1], 1), past=kept)

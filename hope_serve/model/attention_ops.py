@@ -1,27 +1,13 @@
-"""The element-wise parts of Hope-Attention and their gradients; a trainer may put fused ones in their place.
+"""The element-wise parts of Hope-Attention and their gradients.
 
 Every gradient is written in differentiable operations, so that an outer gradient flows through it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-class Pointwise(NamedTuple):
-    """The element-wise parts of a layer; a trainer may put fused ones in their place."""
-
-    rotate: Callable[[Tensor, Tensor, Tensor], Tensor]
-    shares: Callable[[Tensor, Tensor, float], Tensor]
-    shares_gradient: Callable[[Tensor, Tensor, float], Tensor]
-    swiglu: Callable[[Tensor], Tensor]
-    swiglu_gradient: Callable[[Tensor, Tensor], Tensor]
-    norm_gradient: Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 def precise(dtype: torch.dtype) -> torch.dtype:
@@ -67,6 +53,3 @@ def swiglu_gradient(gradient: Tensor, gate_up: Tensor) -> Tensor:
     slope = torch.sigmoid(gate)
     active = gate * slope
     return torch.cat([gradient * up * (slope + active * (1 - slope)), gradient * active], -1)
-
-
-PLAIN = Pointwise(rotate, attention_shares, attention_shares_gradient, swiglu, swiglu_gradient, rms_norm_gradient)

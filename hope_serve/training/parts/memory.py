@@ -82,7 +82,7 @@ class Learner:
                 rows,
                 where,
                 rule=self.rule,
-                memory=memory,
+                memory=None if memory is None else memory.to(self.weights.embedding.dtype),
                 past=past,
                 functions=self.functions,
             )
@@ -102,6 +102,8 @@ def _joined(pasts: list[tuple[tuple[Past, ...], Tensor]]) -> tuple[tuple[Past, .
     """Earlier chunks' keys and values side by side, and their segments."""
     if not pasts:
         return None, None
+    if len(pasts) == 1:
+        return pasts[0]
     layers = zip(*(past for past, _ in pasts), strict=True)
     joined = tuple(Past(torch.cat([p.key for p in one], 2), torch.cat([p.value for p in one], 2)) for one in layers)
     return joined, torch.cat([segments for _, segments in pasts], 1)

@@ -55,6 +55,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--compile", action="store_true", help="fuse pointwise operations (needs a C compiler)")
     parser.add_argument("--graphs", action="store_true", help="capture every kind of batch as a CUDA graph")
+    parser.add_argument("--profile-steps", type=int, default=0, help="time each kind of batch so often, and end")
     parser.add_argument("--evaluate", action="store_true", help="print the table at the end of this call")
     parser.add_argument("--evaluate-scale", type=float, default=1.0, help="share of the held-out people asked")
     return parser.parse_args(arguments)

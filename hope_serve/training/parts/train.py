@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from hope_serve.convert.read import read_source
 from hope_serve.convert.source import read_weights
-from hope_serve.model.attention_learn import LayerFunctions
+from hope_serve.model.attention_learn import LayerFunctions, as_many_tokens
 from hope_serve.model.parts import MemoryPart, load_part, save_part, with_start
-from hope_serve.training.parts.batches import Batch, StreamConfig, bucket_order, loader, moved
+from hope_serve.training.parts.batches import Batch, BatchMaker, StreamConfig, bucket_order, loader, moved
 from hope_serve.training.parts.buckets import BUCKETS, CHUNK_TOKENS, TIMES, shrunk
 from hope_serve.training.parts.evaluate import Evaluation
 from hope_serve.training.parts.general import general_rows
@@ -31,6 +31,7 @@ from hope_serve.training.parts.loss import Guard
 from hope_serve.training.parts.memory import Learner
 from hope_serve.training.parts.options import parse
 from hope_serve.training.parts.packing import Bucket
+from hope_serve.training.parts.profiling import profiled
 from hope_serve.training.parts.progress import Progress
 from hope_serve.training.parts.setup import compiled, make_optimizer, new_part, on_device
 from hope_serve.training.parts.speech import Speech
@@ -62,9 +63,7 @@ class Trainer:
         if self.progress >= 1:
             return
         buckets = {bucket.name: bucket for bucket in shrunk(BUCKETS, options.users_divisor)}
-        plain = self.learner(LayerFunctions(), start=False)
-        general = general_rows(plain, self.speech, rows=options.general_rows, tokens=192)
-        gradients = self._gradients(general)
+        gradients = self._gradients(self._general(), self._functions(), graphs=options.graphs)
         stream = self._stream(tuple(buckets.values()))
         start, saved = time.monotonic() - self.seconds, time.monotonic()
         meter = Progress(options.out.parent, self.shape, self.device)
@@ -149,7 +148,26 @@ class Trainer:
         self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
         print(f"resumed at step {self.step}, {self.seconds:.0f} s", flush=True)
 
-    def _gradients(self, general: Tensor | None) -> Gradients:
+    def profile(self, steps: int) -> None:
+        """Print what a batch of every bucket takes, and its kernels; nothing is learned."""
+        options, general = self.options, self._general()
+        functions = self._functions()._replace(counted=as_many_tokens)  # as captured batches have it
+        timed = self._gradients(general, functions, graphs=options.graphs)
+        shown = self._gradients(general, functions, graphs=False)
+        maker = BatchMaker(self.source.dialogue, options.text, seed=options.seed)
+        buckets = shrunk(BUCKETS, options.users_divisor)
+        batches = ((moved(maker.batch(bucket), self.device), bucket) for bucket in buckets)
+        for line in profiled(batches, self.shape, timed.add, shown.add, steps=steps):
+            print(line, flush=True)
+
+    def _general(self) -> Tensor | None:
+        plain = self.learner(LayerFunctions(), start=False)
+        return general_rows(plain, self.speech, rows=self.options.general_rows, tokens=192)
+
+    def _functions(self) -> LayerFunctions:
+        return compiled() if self.options.compile else LayerFunctions()
+
+    def _gradients(self, general: Tensor | None, functions: LayerFunctions, *, graphs: bool) -> Gradients:
         options = self.options
         return Gradients(
             self.learner,
@@ -157,8 +175,8 @@ class Trainer:
             general,
             Guard(weight=options.guard),
             share=1 / options.batches_a_step,
-            functions=compiled() if options.compile else LayerFunctions(),
-            graphed=options.graphs and self.device == "cuda",
+            functions=functions,
+            graphed=graphs and self.device == "cuda",
             learned=self.part.values(),
         )
 
@@ -195,8 +213,11 @@ class Trainer:
 
 
 def run(options: argparse.Namespace) -> Path:
-    """Train, save and evaluate; the part's path. An interrupted run goes on where it was saved."""
+    """Train, save and evaluate, or only profile; the part's path. An interrupted run goes on where it was saved."""
     trainer = Trainer(options)
+    if options.profile_steps:
+        trainer.profile(options.profile_steps)
+        return Path(options.out)
     trainer.train()
     if options.evaluate or trainer.progress >= 1:
         table = trainer.evaluate()

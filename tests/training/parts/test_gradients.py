@@ -12,6 +12,7 @@ from hope_serve.training.parts.buckets import BUCKETS, shrunk
 from hope_serve.training.parts.graphed import GraphedLearn
 from hope_serve.training.parts.loss import Guard, batch_loss
 from hope_serve.training.parts.options import parse
+from hope_serve.training.parts.setup import compiled
 from hope_serve.training.parts.train import Trainer
 
 SENTENCES = "The rain fell on the harbour all day. Nobody spoke of the ship again. She closed the door behind her. "
@@ -92,3 +93,18 @@ def test_a_captured_batch_adds_what_a_plain_one_adds(trainer):
             for tensor_name, gradient in got.items():
                 tolerance = 1e-1 * expected[tensor_name].abs().max()
                 assert torch.allclose(gradient, expected[tensor_name], rtol=0, atol=float(tolerance)), tensor_name
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", [BUCKETS[0].name, next(one.name for one in BUCKETS if one.learned_chunks > 1)])
+def test_fused_passes_give_the_gradient_of_plain_ones(trainer, name):
+    if trainer.device == "cpu":
+        pytest.skip("a CPU takes minutes to compile them")
+    batch = make_batch(trainer, name, seed=9)
+    plain = learn(trainer, LayerFunctions(counted=as_many_tokens))(batch, SMALL[name])
+    expected = gradients(trainer)
+    fused = learn(trainer, compiled()._replace(counted=as_many_tokens))(batch, SMALL[name])
+    assert torch.allclose(plain, fused, rtol=2e-2, atol=1e-4)
+    for tensor_name, gradient in gradients(trainer).items():
+        tolerance = 2e-1 * expected[tensor_name].abs().max()
+        assert torch.allclose(gradient, expected[tensor_name], rtol=0, atol=float(tolerance)), tensor_name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -69,6 +70,16 @@ def test_a_run_may_begin_at_another_runs_part(settings, tmp_path):
     trainer = Trainer(from_toml(settings))
     assert torch.equal(trainer.part["projection"].detach().half(), load_file(part)["projection"])
     assert trainer.step == 0
+
+
+def test_a_profile_names_every_bucket_and_its_kernels_and_learns_nothing(settings, tmp_path, capsys):
+    settings.write_text(settings.read_text() + "profile_steps = 1\n")
+    run(from_toml(settings))
+    said = capsys.readouterr().out
+    for bucket in BUCKETS:
+        assert re.search(rf"^{bucket.name}: [\d.]+ ms a batch, .* of 1, .*% of peak$", said, re.MULTILINE)
+    assert said.count("aten::mm") >= len(BUCKETS)
+    assert not (tmp_path / "out" / "part.safetensors").exists()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ model's own sizes fixed it moves whole vectors, and sums a row in one go.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ def _compiled(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _of_blocks(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
     def of_blocks(*arguments: Any) -> Any:
         return function(*(a.flatten(3) if isinstance(a, Tensor) and a.dim() == 5 else a for a in arguments))
 

@@ -110,11 +110,15 @@ class Passes:
         place: Place,
         under: tuple[Tensor, Tensor | None],
         past: Past | None = None,
+        *,
+        first: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """As ``layer_gradient``; A is in ``kept`` already, and so is ``past``."""
         del past
         sizes, kernels = Sizes.of(shape), self._kernels
         for_memory = _run(InnerMemory, gradient, kept.learned)
+        if first:
+            return gradient, for_memory
         for_middle, for_mixed = _run(
             InnerWide, sizes, kernels,
             gradient, kept.middle, kept.gate_up, weights.output, weights.mlp_norm, weights.gate_up,
