@@ -72,13 +72,15 @@ def test_a_run_may_begin_at_another_runs_part(settings, tmp_path):
     assert trainer.step == 0
 
 
-def test_a_profile_names_every_bucket_and_its_kernels_and_learns_nothing(settings, tmp_path, capsys):
+def test_a_profile_names_every_bucket_and_its_kernels_and_learns_nothing(settings, tmp_path, capsys, monkeypatch):
+    few = BUCKETS[:2]  # the longest of them take a CPU minutes
+    monkeypatch.setattr("hope_serve.training.parts.train.BUCKETS", few)
     settings.write_text(settings.read_text() + "profile_steps = 1\n")
     run(from_toml(settings))
     said = capsys.readouterr().out
-    for bucket in BUCKETS:
+    for bucket in few:
         assert re.search(rf"^{bucket.name}: [\d.]+ ms a batch, .* of 1, .*% of peak$", said, re.MULTILINE)
-    assert said.count("aten::mm") >= len(BUCKETS)
+    assert said.count("aten::mm") >= len(few)
     assert not (tmp_path / "out" / "part.safetensors").exists()
 
 
