@@ -52,7 +52,7 @@ class CrossEntropies(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of the hidden vectors."""
-        return None, (ctx.saved_tensors[0] * outer[:, None]).to(ctx.saved_tensors[0].dtype), None, None
+        return None, _scaled(ctx.saved_tensors[0], outer), None, None
 
 
 class Divergences(torch.autograd.Function):
@@ -69,4 +69,9 @@ class Divergences(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of the hidden vectors now."""
-        return None, (ctx.saved_tensors[0] * outer[:, None]).to(ctx.saved_tensors[0].dtype), None, None
+        return None, _scaled(ctx.saved_tensors[0], outer), None, None
+
+
+def _scaled(pulled: Tensor, outer: Tensor) -> Tensor:
+    """Each token's gradient [n, d] times the outer gradient of its loss."""
+    return (pulled * outer[:, None]).to(pulled.dtype)

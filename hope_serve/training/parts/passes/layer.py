@@ -71,34 +71,13 @@ class Passes:
         past: Past | None = None,
     ) -> tuple[Tensor, Kept]:
         """As ``layer_forward``."""
-        sizes, kernels = Sizes.of(shape), self._kernels
-        query, key, value, before = _run(
-            Heads,
-            sizes,
-            kernels,
-            h,
-            weights.attention_norm,
-            weights.query_key_value,
-            weights.bias,
-            place.cos,
-            place.sin,
-        )
+        sizes = Sizes.of(shape)
+        query, key, value, before = self._heads(h, weights, sizes, place)
         keys, values = (key, value) if past is None else (_joined(past.key, key), _joined(past.value, value))
         keys, values = keys.detach(), values.detach()
-        mixed, shares = _run(Mix, sizes, kernels, query, key, value, keys, values, place.bias)
+        mixed, shares = _run(Mix, sizes, self._kernels, query, key, value, keys, values, place.bias)
         down = torch.cat([weights.down, projection])
-        out, middle, gate_up, learned = _run(
-            Wide,
-            sizes,
-            kernels,
-            before,
-            mixed,
-            weights.output,
-            weights.mlp_norm,
-            weights.gate_up,
-            down,
-            _like(memory, h),
-        )
+        out, middle, gate_up, learned = self._wide(before, mixed, weights, sizes, down, memory)
         return out, Kept(before, query, key, value, keys, values, shares, middle, gate_up, learned, down)
 
     def gradient(
@@ -144,34 +123,24 @@ class Passes:
         memory: Tensor | None,
     ) -> Tensor:
         """As ``layer_read``."""
-        sizes, kernels = Sizes.of(shape, copied=True), self._kernels
-        query, key, value, before = _run(
-            Heads,
-            sizes,
-            kernels,
-            h,
-            weights.attention_norm,
-            weights.query_key_value,
-            weights.bias,
-            place.cos,
-            place.sin,
-        )
+        sizes = Sizes.of(shape, copied=True)
+        query, key, value, before = self._heads(h, weights, sizes, place)
         bias = place.bias.expand(h.shape[0], shape.num_heads, -1, -1)
         mixed = merged(F.scaled_dot_product_attention(query, key, value, attn_mask=bias))
         down = weights.down if memory is None else torch.cat([weights.down, projection])
-        out: Tensor = _run(
-            Wide,
-            sizes,
-            kernels,
-            before,
-            mixed,
-            weights.output,
-            weights.mlp_norm,
-            weights.gate_up,
-            down,
-            _like(memory, h),
-        )[0]
-        return out
+        return self._wide(before, mixed, weights, sizes, down, memory)[0]
+
+    def _heads(self, h: Tensor, weights: LayerWeights, sizes: Sizes, place: Place) -> tuple[Tensor, ...]:
+        """Queries, keys and values, and h for whatever comes after."""
+        matrix, bias = weights.query_key_value, weights.bias
+        return _run(Heads, sizes, self._kernels, h, weights.attention_norm, matrix, bias, place.cos, place.sin)  # type: ignore[no-any-return]
+
+    def _wide(
+        self, h: Tensor, mixed: Tensor, weights: LayerWeights, sizes: Sizes, down: Tensor, memory: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """The layer's output, and what its gradient needs; ``down`` may have A below it."""
+        matrices = weights.output, weights.mlp_norm, weights.gate_up, down
+        return _run(Wide, sizes, self._kernels, h, mixed, *matrices, _like(memory, h))  # type: ignore[no-any-return]
 
     def loss_gradient(self, hidden: Tensor, head: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
         """As the model's own; the head gets no gradient."""
