@@ -15,9 +15,15 @@ from hope_serve.training.parts.packing import Bucket
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """How dearly a departure from the base is paid. weight: of the KL in nats beside the answers' CE in nats."""
+    """How dearly a departure from the base is paid: the weight of a KL in nats beside the answers' CE in nats.
 
-    weight: float = 2.0
+    Args:
+        empty: with an empty memory, where nothing is gained by it.
+        strange: with a memory of something else. It bounds how far a lesson may move a memory, and so what is recalled.
+    """
+
+    empty: float = 3.0
+    strange: float = 1.0
 
 
 def batch_loss(
@@ -33,7 +39,7 @@ def batch_loss(
     answers, first = _answer_loss(learner, batch, bucket, memory)
     other = batch.other if general is None else _mixed(batch.other, general)
     empty, strange = _departure(learner, base, other, memory)
-    loss = answers + guard.weight * (empty + strange)
+    loss = answers + guard.empty * empty + guard.strange * strange
     return loss, torch.stack([answers, first, empty, strange, memory.square().sum((1, 2, 3)).sqrt().mean()]).detach()
 
 

@@ -173,7 +173,7 @@ class Trainer:
             self.learner,
             self.base,
             general,
-            Guard(weight=options.guard),
+            Guard(empty=options.guard, strange=options.guard_strange),
             share=1 / options.batches_a_step,
             functions=functions,
             graphed=graphs and self.device == "cuda",
