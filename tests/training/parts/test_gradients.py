@@ -96,6 +96,7 @@ def test_a_captured_batch_adds_what_a_plain_one_adds(trainer):
 
 
 @pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of what torch's compiler calls of torch
 @pytest.mark.parametrize("name", [BUCKETS[0].name, next(one.name for one in BUCKETS if one.learned_chunks > 1)])
 def test_fused_passes_give_the_gradient_of_plain_ones(trainer, name):
     if trainer.device == "cpu":
