@@ -29,10 +29,10 @@ async def last_words(subject: Subject, title: str, passages: Sequence[Passage], 
     users = await subject.gather("passages: teach", (subject.taught([start]) for start, _ in fit))
     arms: dict[str, list[Coroutine[Any, Any, Word | None]]] = {
         MEMORY: [
-            _word(subject, (_last_sentence(start), word), user) for (start, word), user in zip(fit, users, strict=True)
+            _word(subject, (last_sentence(start), word), user) for (start, word), user in zip(fit, users, strict=True)
         ],
         PROMPT: [_word(subject, one) for one in fit],
-        NEITHER: [_word(subject, (_last_sentence(start), word)) for start, word in fit],
+        NEITHER: [_word(subject, (last_sentence(start), word)) for start, word in fit],
     }
     if rival is not None:
         arms[RIVAL] = [rival.word(start, f" {word}") for start, word in fit]
@@ -74,6 +74,12 @@ def load_passages(path: Path) -> list[Passage]:
     return found
 
 
+def last_sentence(text: str) -> str:
+    """The open sentence at the end of a passage without its last word; the whole where no other ends in it."""
+    cut = max(text.rfind(mark) for mark in (". ", "! ", "? ", '" '))
+    return text[cut + 2 :] if 0 <= cut < len(text) - 2 else text
+
+
 async def _fits(subject: Subject, passage: Passage) -> bool:
     """Whether the whole passage is within a prompt."""
     text, most = " ".join(passage), subject.max_tokens - MARGIN_TOKENS
@@ -100,11 +106,6 @@ def _passage(path: Path, number: int, line: str) -> str:
 
 class _Line(msgspec.Struct, frozen=True):
     text: str
-
-
-def _last_sentence(text: str) -> str:
-    cut = max(text.rfind(mark) for mark in (". ", "! ", "? ", '" '))
-    return text[cut + 2 :] if 0 <= cut < len(text) - 2 else text
 
 
 _NOTE = (
