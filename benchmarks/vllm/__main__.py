@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import Figure, hardware
-from benchmarks.vllm.driving import BATCHES, HISTORIES, returning, stream, together
+from benchmarks.vllm.driving import BATCHES, HISTORIES, Driven, returning, stream, together
 from benchmarks.vllm.models import SHAPES
 
 
@@ -49,8 +49,15 @@ def _figures(options: argparse.Namespace, folder: Path) -> Iterator[Figure]:
 
         yield from parity(options.size, folder)
         return
-    name = options.size
     engine = _engine(options, folder)
+    try:
+        yield from _measured(engine, options)
+    finally:
+        engine.close()
+
+
+def _measured(engine: Driven, options: argparse.Namespace) -> Iterator[Figure]:
+    name = options.size
     yield Figure(f"{engine.name}, {name}: cache", engine.capacity, "tokens")
     stream(engine, name, options.users, requests=64)  # what is compiled or allocated for the first time counts nowhere
     yield returning(engine, name, 0)

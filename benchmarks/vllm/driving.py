@@ -43,6 +43,10 @@ class Driven(Protocol):
         """End every sequence."""
         ...
 
+    def close(self) -> None:
+        """End the engine, so that its thread is not in the middle of a step when the process ends."""
+        ...
+
 
 def together(engine: Driven, name: str, batches: tuple[int, ...], histories: tuple[int, ...]) -> Iterator[Figure]:
     """Tokens a second of B users who all draw, behind histories of one length."""

@@ -117,6 +117,10 @@ class VllmDriven:
         self._open.clear()
         self._vllm.step()
 
+    def close(self) -> None:
+        """See ``Driven.close``."""
+        self._vllm.engine_core.shutdown()
+
 
 class NativeDriven:
     """This project's engine; a step is whatever came since the last look, at least one token."""
@@ -164,6 +168,11 @@ class NativeDriven:
     def stop(self) -> None:
         """See ``Driven.stop``."""
         self._runner.run(self._stopped())
+
+    def close(self) -> None:
+        """See ``Driven.close``."""
+        self._runner.run(self._engine.close())
+        self._runner.close()
 
     async def _heard(self) -> dict[str, int]:
         got: dict[str, int] = {}

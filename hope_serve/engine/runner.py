@@ -16,6 +16,7 @@ from hope_serve.engine.graphs import DecodeGraphs
 from hope_serve.engine.pools import Pools
 from hope_serve.engine.scheduler import Piece, Plan
 from hope_serve.engine.sequence import Sequence
+from hope_serve.engine.threads import IntraOpThreads
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.model import ServedModel
 
@@ -38,6 +39,11 @@ class Group:
         """Everybody in it."""
         return self.decode or [piece.sequence for piece in self.pieces]
 
+    @property
+    def num_tokens(self) -> int:
+        """How many the pass feeds."""
+        return len(self.decode) or sum(piece.length for piece in self.pieces)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -59,6 +65,7 @@ class Runner:
         self._cut_tokens = model.kind.cut_tokens
         on_device = model.device.type == "cuda"
         self._graphs = DecodeGraphs(model, pools) if on_device else None
+        self._threads = IntraOpThreads(constant=deterministic or on_device)
         # On a CPU a step is its operations' overhead, of which inference mode leaves less; a graph has none.
         self._without_gradients = torch.no_grad if on_device else torch.inference_mode
 
@@ -97,7 +104,7 @@ class Runner:
         """Compute one pass; the sequences' slots move on."""
         self._pools.owned()
         self._pools.await_all(group.sequences)
-        with self._without_gradients():
+        with self._without_gradients(), self._threads.of(group.num_tokens):
             return self._decode(group.decode) if group.decode else self._read(group.pieces)
 
     def check_device(self) -> None:
