@@ -208,15 +208,15 @@ class Tokenizer:
 
 
 class StreamDecoder:
-    """Decodes ids one by one and gives out only whole characters; bytes that form none become U+FFFD."""
+    """Decodes ids as they come and gives out only whole characters; bytes that form none become U+FFFD."""
 
     def __init__(self, tokenizer: Vocabulary) -> None:
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
-    def push(self, token: int) -> str:
-        """The text that became certain with this token; empty while a character is incomplete."""
-        return self._utf8.decode(self._tokenizer.token_bytes(token))
+    def push(self, *tokens: int) -> str:
+        """The text that became certain with these tokens; empty while a character is incomplete."""
+        return self._utf8.decode(b"".join(map(self._tokenizer.token_bytes, tokens)))
 
     def flush(self) -> str:
         """What an incomplete character at the end leaves."""

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
 from hope_serve.api.adapt import AdaptMetrics, AdaptOptions
 from hope_serve.api.call import Timings
 from hope_serve.api.generate import FinishReason, TokenLogprob
@@ -80,9 +82,8 @@ class GenerateTask(Generic[Memory, State]):
     payer: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenDrawn:
-    """One more token of a choice."""
+class TokenDrawn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One more token of a choice; no dataclass for the reason of ``TokenLogprob``."""
 
     choice: int
     token: int

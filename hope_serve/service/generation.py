@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from hope_serve.api import Delta, Ended, GenerateEvent, GenerateRequest, TokenLogprob, Usage
+from hope_serve.api import Delta, Ended, GenerateEvent, GenerateRequest, Usage
 from hope_serve.api.engine import Carried, ChoiceEnded, Engine, Events, GenerateTask, TokenDrawn
 from hope_serve.service.text_stream import Piece, TextStream
 from hope_serve.tokenizer import Vocabulary
@@ -62,16 +62,20 @@ class Generation:
         Whoever takes tokens more slowly than they are drawn gets more of them at a time, and costs no more for each.
         """
         said: list[GenerateEvent] = []
-        pieces: dict[int, list[Piece]] = {}
+        drawn: dict[int, list[TokenDrawn]] = {}
         for event in came:
-            text, shown = self._texts[event.choice], pieces.setdefault(event.choice, [])
             if isinstance(event, TokenDrawn):
-                shown += [] if event.is_end else [text.push(_logprob(event))]
+                if not event.is_end:
+                    drawn.setdefault(event.choice, []).append(event)
                 continue
-            shown += [] if text.matched_stop else [text.finish()]
+            text = self._texts[event.choice]
+            pieces = [text.push(drawn.pop(event.choice, ()))]
+            pieces += [] if text.matched_stop else [text.finish()]
             self.carried = event.carried
-            said += [*self._delta(event.choice, pieces.pop(event.choice)), _ended(event, text.matched_stop)]
-        return [*said, *(delta for choice, shown in pieces.items() for delta in self._delta(choice, shown))]
+            said += [*self._delta(event.choice, pieces), _ended(event, text.matched_stop)]
+        for choice, tokens in drawn.items():
+            said += self._delta(choice, [self._texts[choice].push(tokens)])
+        return said
 
     def _delta(self, choice: int, pieces: list[Piece]) -> list[Delta]:
         text = "".join(piece.text for piece in pieces)
@@ -79,7 +83,8 @@ class Generation:
         if not text and not tokens:
             return []
         ids = tuple(token.token for token in tokens)
-        return [Delta(choice=choice, text=text, token_ids=ids, logprobs=tokens if self._logprobs else ())]
+        logprobs = tuple(token.logprob for token in tokens if token.logprob) if self._logprobs else ()
+        return [Delta(choice=choice, text=text, token_ids=ids, logprobs=logprobs)]
 
 
 def _texts(request: GenerateRequest, tokenizer: Vocabulary) -> list[TextStream]:
@@ -91,14 +96,10 @@ def _watcher(text: TextStream) -> Callable[[int], bool]:
     """Whether a token completes a stop string; it reads on its own, since it is asked on another thread."""
 
     def ends(token: int) -> bool:
-        text.push(TokenLogprob(token=token, logprob=0.0))
+        text.push([TokenDrawn(choice=0, token=token)])
         return bool(text.matched_stop)
 
     return ends
-
-
-def _logprob(event: TokenDrawn) -> TokenLogprob:
-    return event.logprob or TokenLogprob(token=event.token, logprob=0.0)
 
 
 def _ended(event: ChoiceEnded[Any], matched_stop: str) -> Ended:

@@ -40,8 +40,9 @@ class Latency:
             if not self._last:
                 metrics.time_to_first_token_seconds(memory_tier=self._tier).observe(now - self._began)
         each = (now - self._last.get(event.choice, now)) / max(1, gaps)
+        latency = metrics.inter_token_latency_seconds()
         for _ in range(gaps):
-            metrics.inter_token_latency_seconds().observe(each)
+            latency.observe(each)
         self._last[event.choice] = now
 
     def _end(self, event: Ended) -> None:

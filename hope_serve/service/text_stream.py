@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from hope_serve.api import TokenLogprob
+from hope_serve.api.engine import TokenDrawn
 from hope_serve.tokenizer import StreamDecoder, Vocabulary
 
 
-@dataclass(frozen=True, kw_only=True)
-class Piece:
+class Piece(NamedTuple):
     """Text that has become certain, and the tokens that it begins."""
 
     text: str
-    tokens: tuple[TokenLogprob, ...]
+    tokens: tuple[TokenDrawn, ...]
 
 
 class TextStream:
@@ -30,17 +30,27 @@ class TextStream:
         self._min_tokens = min_tokens
         self._held = ""
         # Tokens that were not given out yet, and where in the text each begins.
-        self._waiting: deque[tuple[int, TokenLogprob]] = deque()
+        self._waiting: deque[tuple[int, TokenDrawn]] = deque()
         self._num_pushed = self._num_decoded = self._num_shown = 0
         self.matched_stop = ""
 
-    def push(self, drawn: TokenLogprob) -> Piece:
-        """What this token makes certain. After a match it is what came before the stop string."""
+    def push(self, drawn: Sequence[TokenDrawn]) -> Piece:
+        """What these tokens make certain. After a match it is what came before the stop string."""
+        if not self._stops:  # nothing is ever held back but half a character
+            return Piece(self._decoder.push(*(one.token for one in drawn)), tuple(drawn))
+        pieces: list[Piece] = []
+        for one in drawn:
+            pieces.append(self._watched(one))
+            if self.matched_stop:
+                break
+        return Piece("".join(p.text for p in pieces), tuple(one for p in pieces for one in p.tokens))
+
+    def _watched(self, drawn: TokenDrawn) -> Piece:
         self._num_pushed += 1
         self._waiting.append((self._num_decoded, drawn))
         text = self._decoder.push(drawn.token)
         self._num_decoded += len(text)
-        if not self._stops or self._num_pushed <= self._min_tokens:
+        if self._num_pushed <= self._min_tokens:
             return self._everything(text)
         return self._up_to(self._release(text))
 
@@ -56,7 +66,7 @@ class TextStream:
         self._num_shown += len(text)
         tokens = tuple(drawn for _, drawn in self._waiting)
         self._waiting.clear()
-        return Piece(text=text, tokens=tokens)
+        return Piece(text, tokens)
 
     def _up_to(self, text: str) -> Piece:
         """``text``, and the tokens that begin in what is shown with it."""
@@ -64,7 +74,7 @@ class TextStream:
         tokens = []
         while self._waiting and self._waiting[0][0] < self._num_shown:
             tokens.append(self._waiting.popleft()[1])
-        return Piece(text=text, tokens=tuple(tokens))
+        return Piece(text, tuple(tokens))
 
     def _release(self, text: str) -> str:
         self._held += text

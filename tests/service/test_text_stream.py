@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.tiny_model import tiny_tokenizer
 
-from hope_serve.api import TokenLogprob
+from hope_serve.api.engine import TokenDrawn
 from hope_serve.service.text_stream import Piece, TextStream
 
 TOKENIZER = tiny_tokenizer()
@@ -17,7 +17,7 @@ def stream(text: str, stops: tuple[str, ...], *, min_tokens: int = 0) -> tuple[l
     shown = TextStream(TOKENIZER, stops, min_tokens=min_tokens)
     pieces = []
     for token in TOKENIZER.encode(text):
-        pieces.append(shown.push(TokenLogprob(token=token, logprob=0.0)))
+        pieces.append(shown.push([TokenDrawn(choice=0, token=token)]))
         if shown.matched_stop:
             return pieces, shown
     return [*pieces, shown.finish()], shown
@@ -79,5 +79,25 @@ def test_held_back_text_comes_out_when_no_stop_follows():
 def test_incomplete_bytes_at_the_end_become_a_replacement_character():
     shown = TextStream(TOKENIZER, ())
     token = TOKENIZER.encode("日")[0]
-    assert shown.push(TokenLogprob(token=token, logprob=0.0)).text == ""
+    assert shown.push([TokenDrawn(choice=0, token=token)]).text == ""
     assert shown.finish().text == "\ufffd"
+
+
+@given(
+    st.text(alphabet="abcé🎉 ", max_size=40),
+    st.lists(st.text(alphabet="abcé🎉 ", min_size=1, max_size=5), max_size=3),
+    st.integers(1, 7),
+    st.integers(0, 9),
+)
+def test_tokens_that_come_together_say_what_they_say_one_by_one(text, stops, at_once, min_tokens):
+    pieces, alone = stream(text, tuple(stops), min_tokens=min_tokens)
+    together = TextStream(TOKENIZER, tuple(stops), min_tokens=min_tokens)
+    drawn = [TokenDrawn(choice=0, token=token) for token in TOKENIZER.encode(text)]
+    found = []
+    for at in range(0, len(drawn), at_once):
+        found.append(together.push(drawn[at : at + at_once]))
+        if together.matched_stop:
+            break
+    else:
+        found.append(together.finish())
+    assert (said(found), tokens(found), together.matched_stop) == (said(pieces), tokens(pieces), alone.matched_stop)

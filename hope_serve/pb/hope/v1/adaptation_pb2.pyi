@@ -32,7 +32,7 @@ class _AdaptModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AdaptMode.V
     ADAPT_MODE_COMMIT: _AdaptMode.ValueType  # 1
     """The new version is kept."""
     ADAPT_MODE_COMMIT_IF_IMPROVED: _AdaptMode.ValueType  # 2
-    """The new version is kept if the text became likelier."""
+    """The new version is kept if the text became likelier, by more than .0001 nats a token."""
     ADAPT_MODE_DRY_RUN: _AdaptMode.ValueType  # 3
     """Nothing is kept; the metrics say what would have been."""
 
@@ -44,7 +44,7 @@ ADAPT_MODE_UNSPECIFIED: AdaptMode.ValueType  # 0
 ADAPT_MODE_COMMIT: AdaptMode.ValueType  # 1
 """The new version is kept."""
 ADAPT_MODE_COMMIT_IF_IMPROVED: AdaptMode.ValueType  # 2
-"""The new version is kept if the text became likelier."""
+"""The new version is kept if the text became likelier, by more than .0001 nats a token."""
 ADAPT_MODE_DRY_RUN: AdaptMode.ValueType  # 3
 """Nothing is kept; the metrics say what would have been."""
 Global___AdaptMode: _TypeAlias = AdaptMode  # noqa: Y015
