@@ -11,7 +11,7 @@ from hope_serve.convert.source import Dialogue
 from hope_serve.training.lessons.judge import abstains, holds_any, holds_value, says_ended
 from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER, Adapt, Question
 from hope_serve.training.parts.packing import ask_row
-from hope_serve.training.parts.speech import FIRST_WEIGHT, TEXT_WEIGHT, VALUE_WEIGHT, Speech
+from hope_serve.training.parts.speech import FIRST_WEIGHT, TEXT_WEIGHT, UNTOLD_WEIGHT, VALUE_WEIGHT, Speech
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,12 @@ def test_the_first_word_the_value_and_the_rest_of_an_answer_weigh_differently(sp
     of_the_value = "".join(t for t, w in zip(said, asked.weights, strict=False) if w == VALUE_WEIGHT)
     assert of_the_value.strip() == "Leeds"
     assert asked.weights[-1] == 1.0
+
+
+def test_a_refusal_weighs_less_than_a_value_and_more_than_any_other_word(speech):
+    asked = speech.asked(Question("What?", UNKNOWN_ANSWER, (), "untold"))
+    assert VALUE_WEIGHT < asked.weights[0] == UNTOLD_WEIGHT < FIRST_WEIGHT
+    assert set(asked.weights[1:]) == {1.0}
 
 
 def test_plain_text_is_continued_without_a_template(speech):
