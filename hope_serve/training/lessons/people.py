@@ -35,8 +35,8 @@ class Habits:
     was never told but stands before the question.
     """
 
-    correct: float = 0.35
-    end: float = 0.3
+    correct: float = 0.45
+    end: float = 0.45
     same_attribute: float = 0.5
     prose: float = 0.5
     turns: float = 0.4
