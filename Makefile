@@ -79,7 +79,7 @@ stacktest: $(TOOLS)  ## pods are killed, added and restarted under load behind a
 	$(BIN)/python -m pytest -m stack tests/system
 
 vllmtest: $(VLLM) ## vLLM's build for CPUs says what the native engine says, model by model and pod by pod
-	for room in attention card titans little_room pods one_pod; do \
+	for room in attention card titans little_room two_cards pods one_pod; do \
 	    $(VLLM_BIN)/python -m pytest -m vllm -o filterwarnings=default tests/vllm_engine/test_$$room.py || exit; \
 	done
 

@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=1024, help="tokens of each of its slots")
     parser.add_argument("--histories", default=",".join(map(str, HISTORIES)), help="of everybody: %(default)s")
     parser.add_argument("--memory-share", type=float, default=0.85, help="of the card, for vLLM")
+    parser.add_argument("--cards", type=int, default=1, help="among which vLLM divides every layer")
     parser.add_argument("--quick", action="store_true", help="few users and tokens: only the way is tried")
     parser.add_argument("--eager", action="store_true", help="no captured steps of vLLM")
     parser.add_argument("--parity", action="store_true")
@@ -83,9 +84,15 @@ def _engine(options: argparse.Namespace, folder: Path):
         return NativeDriven(options.size, folder, users=options.users, slots=options.slots, context=options.context)
     from benchmarks.vllm.engines import VllmDriven
 
-    own = options.engine == "own"
-    share = options.memory_share
-    return VllmDriven(options.size, folder, own=own, users=options.users, eager=options.eager, memory_share=share)
+    return VllmDriven(
+        options.size,
+        folder,
+        own=options.engine == "own",
+        users=options.users,
+        eager=options.eager,
+        memory_share=options.memory_share,
+        cards=options.cards,
+    )
 
 
 if __name__ == "__main__":

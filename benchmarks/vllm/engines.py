@@ -26,10 +26,19 @@ class VllmDriven:
         own: every user has weights of their own.
         eager: steps are launched one by one instead of replayed.
         memory_share: of the card, for weights and cache.
+        cards: how many share every layer.
     """
 
     def __init__(
-        self, name: str, folder: Path, *, own: bool, users: int, eager: bool = False, memory_share: float = 0.85
+        self,
+        name: str,
+        folder: Path,
+        *,
+        own: bool,
+        users: int,
+        eager: bool = False,
+        memory_share: float = 0.85,
+        cards: int = 1,
     ) -> None:
         vllm_environment()
         from vllm import EngineArgs
@@ -41,7 +50,7 @@ class VllmDriven:
 
         register()
         write_config(folder, name)
-        self.name = "vLLM, own weights" if own else "vLLM, plain"
+        self.name = ("vLLM, own weights" if own else "vLLM, plain") + (f", {cards} cards" if cards > 1 else "")
         self._own, self._rows = own, memories(name, users, pinned=CARD) if own else []
         shape = SHAPES[name]
         ours = {
@@ -61,7 +70,8 @@ class VllmDriven:
             enable_prefix_caching=False,
             async_scheduling=False,
             generation_config="vllm",
-            distributed_executor_backend="uni",
+            distributed_executor_backend="uni" if cards == 1 else "mp",
+            tensor_parallel_size=cards,
             gpu_memory_utilization=memory_share,
             **({"attention_backend": AttentionBackendEnum.TRITON_ATTN} if CARD else {"kv_cache_memory_bytes": 2**28}),
             disable_log_stats=True,

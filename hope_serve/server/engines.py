@@ -44,7 +44,7 @@ def _vllm(model: OpenedModel, config: Config, metrics: Metrics, device: str) -> 
     from hope_serve.vllm_engine.model import vllm_model
 
     engine, kind = config.engine, kind_of(model.loaded.model)
-    _check(config, device, of_titans=isinstance(kind, TitansKind))
+    _check(config, device, num_heads=0 if isinstance(kind, TitansKind) else kind.num_heads)
     precision = Precision.of(kind.config, device, state=engine.state_dtype)
     return VllmEngine(
         vllm_model(model.loaded, model.folder, engine, device=device, part=model.part),
@@ -55,7 +55,8 @@ def _vllm(model: OpenedModel, config: Config, metrics: Metrics, device: str) -> 
     )
 
 
-def _check(config: Config, device: str, *, of_titans: bool) -> None:
+def _check(config: Config, device: str, *, num_heads: int) -> None:
+    """``num_heads``: of attention; 0 of Titans."""
     if config.engine.deterministic:
         raise ConfigError(
             "engine.deterministic is true with engine.backend vllm, whose sums depend on who shares a step; "
@@ -66,8 +67,11 @@ def _check(config: Config, device: str, *, of_titans: bool) -> None:
             f"model.device is {device} with engine.backend vllm, which takes the first card that it sees; set "
             "model.device to cuda, and CUDA_VISIBLE_DEVICES to the cards meant"
         )
-    if of_titans and config.vllm.tensor_parallel_size > 1:
+    cards = config.vllm.tensor_parallel_size
+    if cards > 1 and not num_heads:
+        raise ConfigError(f"vllm.tensor_parallel_size is {cards}, and models of Titans run on one card; set it to 1")
+    if num_heads % cards:
         raise ConfigError(
-            f"vllm.tensor_parallel_size is {config.vllm.tensor_parallel_size}, and models of Titans run on one card; "
-            "set it to 1"
+            f"vllm.tensor_parallel_size is {cards}, among which the model's {num_heads} heads of attention cannot be "
+            "divided; set it to a divisor of these"
         )

@@ -27,8 +27,8 @@ def started(model: VllmModel, config: EngineConfig, vllm: VllmConfig, *, device:
     """An engine of vLLM's that steps on the caller's thread.
 
     Raises:
-        ConfigError: see ``check_vllm``; or another engine of vLLM's runs in this process, whose slots would be filled.
-        ValueError: vLLM's own refusal, such as of a model that does not fit.
+        ConfigError: see ``check_vllm``; another engine of vLLM's runs in this process, whose slots would be filled; or
+            vLLM's own refusal, such as of a model that does not fit.
     """
     check_vllm()
     vllm_environment()
@@ -42,8 +42,14 @@ def started(model: VllmModel, config: EngineConfig, vllm: VllmConfig, *, device:
     if has_kv_transfer_group():
         raise ConfigError("vLLM runs in this process already, and knows one engine a process; start another server")
     register()
-    settings = EngineArgs(**_arguments(model, config, vllm, device)).create_engine_config()
-    return LLMEngine(settings, Executor.get_class(settings), log_stats=False, multiprocess_mode=False)
+    arguments = _arguments(model, config, vllm, device)
+    try:
+        settings = EngineArgs(**arguments).create_engine_config()
+        return LLMEngine(settings, Executor.get_class(settings), log_stats=False, multiprocess_mode=False)
+    except ValueError as error:
+        raise ConfigError(
+            f"vLLM does not take {model.folder} with these settings of [engine] and [vllm]: {error}"
+        ) from error
 
 
 def _arguments(model: VllmModel, config: EngineConfig, vllm: VllmConfig, device: str) -> dict[str, Any]:

@@ -22,6 +22,10 @@ from hope_serve.vllm_engine.model import VllmModel
 from hope_serve.vllm_plugin.handover import Handover
 
 
+class WorkerLost(RuntimeError):
+    """Every card has a part of every layer, so that none goes on without the others."""
+
+
 class VllmStepper:
     """Takes the scheduler's sequences through vLLM, which decides what each step computes of them.
 
@@ -39,7 +43,13 @@ class VllmStepper:
         meter.watch(self._table)
 
     def step(self) -> None:
-        """Compute what is next for everybody, if anything is."""
+        """Compute what is next for everybody, if anything is.
+
+        Raises:
+            WorkerLost: one of several cards' workers has ended, which nobody would hear of before the next request.
+        """
+        if getattr(self._vllm.engine_core.engine_core.model_executor, "is_failed", False):
+            raise WorkerLost("one of vLLM's workers has ended; its own lines above say why")
         self._drop_expired(time.monotonic())
         for sequence in self._scheduler.start(self._table.num_free):
             self._start(sequence)

@@ -14,6 +14,7 @@ from vllm.model_executor.layers.linear import MergedColumnParallelLinear, QKVPar
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.rotary_embedding import RotaryEmbedding
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+from vllm.model_executor.model_loader.weight_utils import default_weight_loader
 
 from hope_serve.vllm_plugin.memories import Memories
 
@@ -44,13 +45,9 @@ class Layer(nn.Module):
         self.rotations = rotations
         local = self.query_key_value
         self.sizes = [local.num_heads * e, local.num_kv_heads * e, local.num_kv_heads * e]
+        name, key_heads = f"{prefix}.attention", local.num_kv_heads
         self.attention = Attention(
-            local.num_heads,
-            e,
-            e**-0.5,
-            num_kv_heads=local.num_kv_heads,
-            cache_config=cache_config,
-            prefix=f"{prefix}.attention",
+            local.num_heads, e, e**-0.5, num_kv_heads=key_heads, cache_config=cache_config, prefix=name
         )
         self.output = RowParallelLinear(heads * e, d, bias=False, prefix=f"{prefix}.output")
         self.gate_up = MergedColumnParallelLinear(d, [wide] * 2, bias=False, prefix=f"{prefix}.gate_up")
@@ -121,11 +118,6 @@ class HopeAttentionForCausalLM(nn.Module):
         parameters = dict(self.named_parameters())
         loaded = set()
         for name, tensor in weights:
-            parameter = parameters[name]
-            loader = getattr(parameter, "weight_loader", None)
-            if loader is None:
-                parameter.data.copy_(tensor)
-            else:
-                loader(parameter, tensor)
+            getattr(parameters[name], "weight_loader", default_weight_loader)(parameters[name], tensor)
             loaded.add(name)
         return loaded

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 KEY = "hope"
@@ -26,6 +27,17 @@ class Handover:
     def __deepcopy__(self, memo: dict[int, Any]) -> Handover:
         """Parameters are copied for every request; megabytes that nobody writes to need not be."""
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For the workers of several cards: pickle passes the bytes on beside its message, not copied into it."""
+        packed = [t if t is None else (t.reshape(-1).view(torch.uint8).numpy(), t.dtype, t.shape) for t in self.loads]
+        return _received, (packed, self.saved)
+
+
+def _received(packed: list[Any], saved: Any) -> Handover:
+    """The bytes are the message's, which is gone when the next one comes."""
+    loads = [load and torch.from_numpy(load[0].copy()).view(load[1]).view(load[2]) for load in packed]
+    return Handover(loads=loads, saved=saved)
 
 
 def params(handover: Handover) -> dict[str, Any]:

@@ -13,10 +13,9 @@ CONTEXT_NAME = "hope.memories"
 
 
 class Memories(BlockPool):
-    """The pool of one model. A second kind of cache would cost vLLM's host more than reading B costs the card.
+    """The pool of one model, whose rows are told apart by the metadata of ``layer``, one of attention.
 
-    Args:
-        layer: an attention layer, by whose metadata rows are told apart.
+    A second kind of cache would cost vLLM's host more than reading B costs the card.
     """
 
     def __init__(self, vllm_config: Any, layer: str) -> None:

@@ -39,12 +39,15 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(folder: Path, store: Path, *, part: Path | None = None, cache_bytes: int = 2**27, **options):
-    """``options`` are those of the engines."""
+async def pair(
+    folder: Path, store: Path, *, part: Path | None = None, cache_bytes: int = 2**27, cards: int = 1, **options
+):
+    """``options`` are those of the engines; vLLM divides every layer among ``cards``."""
     loaded, config, metrics = load_model(folder, part), EngineConfig(**(OPTIONS | options)), Metrics()
     native = NativeEngine(loaded, config, Metrics())
     told = vllm_model(loaded, folder, config, device="cpu", part=part)
-    engine = VllmEngine(told, native.info, config, VllmConfig(cache_bytes=cache_bytes), metrics)
+    vllm = VllmConfig(cache_bytes=cache_bytes, tensor_parallel_size=cards)
+    engine = VllmEngine(told, native.info, config, vllm, metrics)
     opened = make_store(f"sqlite://{store}")
     await opened.open()
     codec = native_codec(loaded, config, device="cpu")

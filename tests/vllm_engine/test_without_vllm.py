@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.attention_checkpoint import converted
 from support.server_running import server_config
 from support.tiny_model import write_tiny_checkpoint
 
@@ -80,6 +81,14 @@ def test_what_vllm_reads_of_the_environment_is_left_to_whoever_set_it():
 async def test_a_server_that_cannot_have_vllm_says_so_at_its_start(tmp_path, settings, named):
     config = server_config(write_tiny_checkpoint(tmp_path / "tiny"), tmp_path, backend="vllm", **settings)
     with pytest.raises(ConfigError, match=named):
+        async with running(config):
+            pass
+
+
+async def test_heads_that_cannot_be_divided_among_the_cards_are_refused_by_name(tmp_path):
+    served, _ = converted(tmp_path, "llama", num_attention_heads=4, num_key_value_heads=2)
+    config = server_config(served, tmp_path, backend="vllm", vllm={"tensor_parallel_size": 3})
+    with pytest.raises(ConfigError, match=r"tensor_parallel_size is 3, among which the model's 4 heads .* a divisor"):
         async with running(config):
             pass
 
