@@ -33,7 +33,7 @@ class EngineConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_slots: Annotated[int, Range(1, 65_536)] = 64
     max_lessons: Annotated[int, Range(1, 1024)] = 8
     max_batch_tokens: Annotated[int, Range(1, 2**20)] = 2048
-    adapt_step_ms: Annotated[float, Range(0.0, 60_000.0)] = 50.0
+    adapt_step_ms: Annotated[float, Range(0.0, 60_000.0)] = 10.0
     state_dtype: Literal["auto", "float32", "float16"] = "auto"
     poison_slots: bool = False
     max_queue_tokens: Annotated[int, Range(1, 2**31)] = 2**20

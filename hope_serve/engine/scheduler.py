@@ -78,7 +78,7 @@ class Scheduler:
         max_queue_tokens: int,
         max_lessons: int = 1,
         max_lesson_tokens: int = 1 << 30,
-        adapt_step_seconds: float = 0.05,
+        adapt_step_seconds: float = 0.01,
         align: int = 0,
     ) -> None:
         self._max_queue_tokens = max_queue_tokens

@@ -95,6 +95,7 @@ class CaseBook:
             self.put_together,
             self.much,
             self.later,
+            self.went_on,
         )
         for group in groups:
             yield from group()
@@ -221,6 +222,20 @@ class CaseBook:
             ]
             rows.append(_row(f"oldest of these after {tokens} tokens", aged, holds_value))
         return rows
+
+    def went_on(self) -> list[Row]:
+        """Four scenes that no lesson tells; one of them changes later, or comes to its end."""
+        corrected: list[Case] = []
+        ended: list[Case] = []
+        for _ in range(self._sizes.people):
+            scenes = self._scenes.choose(4)
+            first = self._people.surround([self._scenes.tell(one) for one in scenes], 0)
+            for change, cases in ((self._scenes.change, corrected), (self._scenes.end, ended)):
+                changed = next((found for one in scenes if (found := change(one))), None)
+                if changed:
+                    second = self._people.surround([changed[0]], 0)
+                    cases.append(Case(adapts=(first, second), asked=(self._scenes.question(changed[1]),)))
+        return [_row("scenes corrected", corrected, holds_value), _row("scenes ended", ended, says_ended)]
 
     def facts(self, count: int, *, words: int = 0) -> Case:
         """One person with ``count`` facts amid about ``words`` words of other prose."""

@@ -36,7 +36,7 @@ from hope_serve.training.personas import Split
 
 _AT_ONCE = frozenset({"completion", "joined", "continued"})
 KINDS = ("facts", "scenes", "completion", "joined", "continued")
-SHARES = (0.4, 0.34, 0.12, 0.09, 0.05)
+SHARES = (0.34, 0.42, 0.1, 0.09, 0.05)
 """Of the lessons: facts of people, what happened to them, sentences to complete, facts to join, texts to continue."""
 NOISE_TOKENS = (48, 220)
 NOISE_ENDS = 0.4

@@ -24,6 +24,9 @@ T: {n} gave me his ladder for the {x}.
 T: {n}'s ladder is mine now, and he has the {x}.
 Q: Who has my {x} now? | {n} has it.
 Q: What did I give for {n}'s ladder? | {x}."""
+LATER = """
+C n: I mixed that up, the ladder was not {old}'s but {n}'s.
+E: The ladder broke under me. | Do we still have that ladder? | No, it broke, and {n} has your {x}."""
 POOLS = {"man_name": ("Henryk", "Bo", "Anselm", "Piet", "Idris", "Ulf")}
 
 
@@ -55,12 +58,46 @@ def test_a_scene_is_read_as_it_is_written():
         ("| {n} has it.", "| Somebody.", "'Somebody.' must hold a slot"),
         ("Q: Who has my {x} now?", "Q: Has {n} my {x}?", "must hold a slot of the scene that"),
         ("Q: Who has", "Question: Who has", "is none of"),
+        ("but {n}'s.", "but another's.", "must hold the new {n}"),
+        ("was not {old}'s", "was not {o}'s", "must hold the new {n}, and besides it {old} and slots alone"),
+        ("Q: Who has my {x} now? | {n} has it.", "Q: What is with {n}? | {x}.", "no question asks for n"),
+        ("E: The ladder", "E: The {y}", "holds {y}, which the scene has not"),
     ],
 )
 def test_a_scene_that_is_not_of_the_form_is_refused_by_name(old, new, named):
-    assert old in SWAP
+    assert old in SWAP + LATER
     with pytest.raises(ValueError, match=re.escape(named)):
-        parse_scene(SWAP.replace(old, new), POOLS)
+        parse_scene((SWAP + LATER).replace(old, new), POOLS)
+
+
+def test_what_is_said_later_is_what_is_asked_for_and_what_is_answered():
+    drawn = scenes(Split.TRAIN, habits=Habits(noisy_words=False, prose=0, turns=0, in_prompt=0, correct=1, end=1))
+    drawn.scenes = (parse_scene(SWAP + LATER, POOLS),)
+    happened = drawn.choose(1)[0]
+    text, after = drawn.change(happened)
+    assert text == f"I mixed that up, the ladder was not {happened.values['n']}'s but {after.values['n']}'s."
+    assert after.values["n"] != happened.values["n"]
+    question = drawn.question(after)
+    assert (question.kind, question.values) == ("corrected", (after.values["n"],))
+    _, over = drawn.end(happened)
+    values = happened.values
+    answer = f"No, it broke, and {values['n']} has your {to_listener(values['x'])}."
+    assert drawn.question(over) == ("Do we still have that ladder?", answer, (), "ended")
+
+
+def test_what_changed_is_told_after_what_it_changes():
+    habits = Habits(noisy_words=False, prose=0, turns=0, in_prompt=0, correct=1, end=1)
+    drawn = scenes(Split.TRAIN, habits=habits)
+    kinds, swap = set(), parse_scene(SWAP + LATER, POOLS)
+    drawn.choose = lambda count: [drawn._happened(swap)] * count
+    for _ in range(30):
+        lesson = drawn.episode(1, max_words=60)
+        text = " ".join(adapt.words for adapt in lesson.adapts)
+        ladder = [at for at in (text.find("I mixed"), text.find("The ladder broke")) if at >= 0]
+        assert len(ladder) == 1
+        assert re.search("lawnmower|kayak|old tent|drill|sledge|my bell", text).start() < ladder[0]
+        kinds |= {question.kind for question in lesson.questions}
+    assert kinds >= {"corrected", "ended", "told"}
 
 
 def test_there_are_scenes_enough_and_no_telling_is_twice():
