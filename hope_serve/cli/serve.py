@@ -25,7 +25,7 @@ def serve(
         bool | None,
         typer.Option("--insecure", help="Listen where others reach it without TLS, or without asking who calls."),
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model, or hope-smollm2.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of the model; or hope-smollm2, or hope-demo.")] = None,
     part: Annotated[Path | None, typer.Option(help="A memory part, for a converted model.")] = None,
     memory: Annotated[
         str | None, typer.Option(help="Where memories rest: sqlite:///absolute/path or redis://host:port.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from hope_serve.config import cache_folder
+from hope_serve.config import BUNDLED_CHECKPOINT, cache_folder
 from hope_serve.convert import fetch as fetching
 from hope_serve.convert.fetch import FetchError, fetch, fetched
 from hope_serve.model.attention_model import PART
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def checkpoint_folder(checkpoint: Path, cache: Path | None = None, *, may_fetch: bool = True) -> Path:
-    """The folder that ``checkpoint`` stands for: itself, or the base of that name in the cache folder.
+    """The folder that ``checkpoint`` stands for: itself, hope-demo of this package, or a base in the cache folder.
 
     Args:
         cache: another folder than ``cache_folder()``.
@@ -26,6 +26,8 @@ def checkpoint_folder(checkpoint: Path, cache: Path | None = None, *, may_fetch:
         ConfigError: there is no place for a cache folder, and one is needed.
         FetchError: the base is not there, and could not or may not be fetched.
     """
+    if checkpoint == Path(BUNDLED_CHECKPOINT.name) and not checkpoint.exists():
+        return BUNDLED_CHECKPOINT
     name = _name(checkpoint)
     if not name:
         return checkpoint

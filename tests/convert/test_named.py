@@ -8,6 +8,7 @@ from types import MappingProxyType
 import pytest
 
 import hope_serve.convert.named as naming
+from hope_serve.config import BUNDLED_CHECKPOINT
 from hope_serve.convert import fetch as fetching
 from hope_serve.convert.fetch import PUBLISHED, FetchError
 from hope_serve.convert.named import bundled_part, checkpoint_folder
@@ -26,6 +27,13 @@ def cached(tmp_path):
 def test_a_folder_is_itself(tmp_path):
     assert checkpoint_folder(tmp_path, tmp_path / "cache") == tmp_path
     assert bundled_part(tmp_path) is None
+
+
+def test_the_model_that_comes_whole_has_a_name_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint_folder(Path("hope-demo"), tmp_path / "cache") == BUNDLED_CHECKPOINT
+    (tmp_path / "hope-demo").mkdir()
+    assert checkpoint_folder(Path("hope-demo"), tmp_path / "cache") == Path("hope-demo")
 
 
 def test_a_name_is_its_base_in_the_cache(cached):

@@ -121,6 +121,7 @@ def test_every_command_and_option_exists(line):
     assert {part for part in parts if part.startswith("--")} <= options
 
 
+@pytest.mark.nightly  # CI plays it by itself; the next one plays the same story in the reader's words
 def test_the_demo_recalls(shell):
     said = subprocess.run(shlex.split("make demo"), cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
     assert said.returncode == 0, said.stderr
