@@ -117,12 +117,13 @@ class Load:
         async for event in self._client.stream(self._tokens(self._prompt_tokens), sampling=sampling, user_id=user):
             if not isinstance(event, Delta) or not event.token_ids:
                 continue
-            now = time.perf_counter()
-            if result.num_tokens:
-                result.gaps.append(now - last)
-            else:
+            now, count = time.perf_counter(), len(event.token_ids)
+            if result.num_tokens:  # what comes in one message shares the time since the last
+                result.gaps += [(now - last) / count] * count
+            else:  # what comes with the first token came with it
                 result.first_token = now - start
-            result.num_tokens += len(event.token_ids)
+                result.gaps += [0.0] * (count - 1)
+            result.num_tokens += count
             last = now
         return result
 

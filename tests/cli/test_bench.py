@@ -8,7 +8,8 @@ import re
 import pytest
 from hope_kernels.spans import SPANS
 
-from hope_serve.cli.load import percentiles
+from hope_serve.api.generate import Delta
+from hope_serve.cli.load import Load, percentiles
 
 SMALL = ("--streams", "1,2", "--adapted", "40", "--rounds", "2", "--prompt-tokens", "4", "--max-tokens", "4")
 PERCENTILES = r"\d+\.\d / \d+\.\d / \d+\.\d"
@@ -30,11 +31,30 @@ def test_the_same_is_one_json_object_and_the_user_that_was_taught_is_erased(hope
     assert [load["streams"] for load in measured["streams"]] == [1, 2]
     assert [load["tokens"] for load in measured["streams"]] == [4, 8]
     for load in measured["streams"]:
-        for times in (load["first_token_ms"], load["between_tokens_ms"]):
-            assert 0 < times["p50"] <= times["p90"] <= times["p99"]
+        first, between = load["first_token_ms"], load["between_tokens_ms"]
+        assert 0 < first["p50"] <= first["p90"] <= first["p99"]
+        assert 0 <= between["p50"] <= between["p90"] <= between["p99"]
     assert measured["returning"][0]["adapted_tokens"] == 40
     assert measured["returning"][0]["memory_bytes"] > 0
     assert "bench-" not in hope("memory", "ls", "--target", target).out
+
+
+class InOneMessage:
+    """A client whose streams send their tokens in messages of these sizes."""
+
+    def __init__(self, *sizes):
+        self._sizes = sizes
+
+    async def stream(self, prompt, **fields):
+        for size in self._sizes:
+            yield Delta(choice=0, text="", token_ids=(7,) * size)
+
+
+@pytest.mark.parametrize("sizes", [(4,), (1, 3), (2, 1, 1), (1, 1, 1, 1)])
+async def test_tokens_have_gaps_between_them_however_they_are_sent(sizes):
+    load = await Load(InOneMessage(*sizes), vocab_size=100, prompt_tokens=4, max_tokens=4).together(1)
+    assert load.tokens == 4
+    assert load.between_tokens_ms.keys() == {"p50", "p90", "p99"}
 
 
 def test_a_profile_says_where_a_step_goes_and_writes_a_trace_without_a_server(hope, checkpoint_folder, tmp_path):

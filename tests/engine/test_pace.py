@@ -80,7 +80,7 @@ def busy(*sequences):
 
 
 def busy_on_a_card(*sequences):
-    planner = scheduler(max_step_tokens=256, max_queue_tokens=1 << 40, max_lessons=8)
+    planner = scheduler(max_step_tokens=256, max_queue_tokens=1 << 40, max_lessons=8, adapt_step_seconds=0.05)
     return running(planner, *sequences, num_slots=100)
 
 
