@@ -8,6 +8,7 @@ import urllib.request
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.counting import until_counted
 from support.server_running import connect
 from support.waiting import until
 
@@ -48,6 +49,8 @@ async def scraped(open_server):
             with pytest.raises(HopeError):
                 await call
         assert version == 2
+        await until_counted(server, "GetMemory", "NOT_FOUND")
+        await until_counted(server, "Generate", "INVALID_ARGUMENT")
         text = await asyncio.to_thread(_scrape, server.metrics_port)
     return {sample.name: sample for family in text_string_to_metric_families(text) for sample in family.samples}, text
 

@@ -8,6 +8,7 @@ import urllib.request
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from support.counting import until_counted
 from support.redis_server import until
 from support.server_running import connect
 
@@ -52,6 +53,8 @@ async def test_calls_and_tokens_are_counted_for_the_tenant_that_makes_them(clien
         await tiny.adapt("ann", [20] * 60)
     with pytest.raises(HopeError):
         await stranger.generate([20], sampling=FOUR)
+    await until_counted(server, "GetMemory", "NOT_FOUND")
+    await until_counted(server, "Adapt", "RESOURCE_EXHAUSTED")
     counted = await asyncio.to_thread(_scraped, server)
     assert _of(counted, "hope_tenant_requests_total", "acme") == {"ok": 4, "refused": 1}
     assert _of(counted, "hope_tenant_requests_total", "tiny") == {"ok": 1, "over_limits": 1}
