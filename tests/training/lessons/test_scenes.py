@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+from importlib.resources import files
 
 import pytest
 
 from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER
 from hope_serve.training.lessons.people import Habits, People
 from hope_serve.training.lessons.prose import Prose
-from hope_serve.training.lessons.relations import side
+from hope_serve.training.lessons.relations import load_relations, side
 from hope_serve.training.lessons.scenes import Scenes, load_scenes, parse_scene
 from hope_serve.training.lessons.wording import to_listener
 from hope_serve.training.personas import Split
@@ -111,6 +113,15 @@ def test_no_scene_of_the_held_out_side_is_told_in_training():
     assert 0.05 < len(held.scenes) / len(trained.scenes) < 0.2
     told = {telling for scene in trained.scenes for telling in scene.tellings}
     assert not told & {telling for scene in held.scenes for telling in scene.tellings}
+
+
+def test_no_lesson_has_a_sentence_of_the_everyday_set_or_a_question_that_it_answers():
+    people = json.loads(files("hope_serve.training.lessons").joinpath("everyday.json").read_text("utf-8"))
+    held = {sentence for person in people for sentence in person["sentences"]}
+    held |= {question["ask"] for person in people for question in person["questions"] if question["accept"]}
+    worded = {text for scene in load_scenes() for text in (*scene.tellings, *(a.question for a in scene.askings))}
+    worded |= {text for relation in load_relations() for text in (*relation.tellings, *relation.askings)}
+    assert not {text.lower() for text in held} & {text.lower() for text in worded}
 
 
 def test_lessons_of_training_hold_no_held_out_value_and_no_last_telling():
