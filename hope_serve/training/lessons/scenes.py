@@ -1,15 +1,4 @@
-"""Scenes: small everyday happenings in a person's own words, and what somebody would ask about them later.
-
-A relation (``relations``) is one attribute with many wordings; a scene is one of very many things that happen, with
-few. They are text files in ``scenes/``, a blank line between two scenes::
-
-    x = lawnmower / kayak / drill          a slot and its values, or ``@pool``
-    n = @man_name
-    T: I swapped my {x} for {n}'s ladder.  a telling; every telling holds every slot
-    T: {n} gave me his ladder for the {x}.
-    Q: Who has my {x} now? | {n} has it.   a question and its answer, which holds a slot that the question does not
-    C n: Not {old}, it was {n} who took it. told later: the slot's new value, maybe the old one and other slots
-    E: The ladder broke. | Have I still got the ladder? | No, it broke.   told later, what is asked then, and the answer
+"""Lessons of scenes: what happened to people, what changed later, how it ended, and what they ask about it.
 
 Held out of training are whole scenes (by a hash of their first telling), the last telling of three or more, and values
 (by a hash of their spelling).
@@ -18,66 +7,22 @@ Held out of training are whole scenes (by a hash of their first telling), the la
 from __future__ import annotations
 
 import random
-import re
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
 from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER, Episode, Question
 from hope_serve.training.lessons.people import Known, People
-from hope_serve.training.lessons.relations import Relation, load_values, side
+from hope_serve.training.lessons.relations import Relation, side
+from hope_serve.training.lessons.scene import OLD, Asking, Ending, Scene, filled, load_scenes, slots_of
 from hope_serve.training.lessons.wording import asked, before, to_listener, told
 from hope_serve.training.personas import Split
 
-SCENES_ONE_IN = 10
 WORDS_PER_SCENE = 20
 """About what one telling takes, for planning."""
 FACTS_TOO, NEAR_MISS = 0.35, 0.4
 """How often facts of relations are told between the scenes; how often an untold question differs by a value alone."""
-_SLOT = re.compile(r"\{([a-z]|old)\}")
-_OLD = "old"
-
-
-class Asking(NamedTuple):
-    """A question and its answer, with slots."""
-
-    question: str
-    answer: str
-
-
-class Change(NamedTuple):
-    """A later telling, after which ``slot`` has another value."""
-
-    slot: str
-    telling: str
-
-
-class Ending(NamedTuple):
-    """A later telling, after which the matter is over; what is asked then, and the answer."""
-
-    telling: str
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """slots: the values of each; the rest: texts with ``{slot}`` in them."""
-
-    slots: Mapping[str, tuple[str, ...]]
-    tellings: tuple[str, ...]
-    askings: tuple[Asking, ...]
-    changes: tuple[Change, ...] = ()
-    endings: tuple[Ending, ...] = ()
-
-    @property
-    def held_out(self) -> bool:
-        """Whether no lesson of training tells it."""
-        return zlib.crc32(self.tellings[0].lower().encode()) % SCENES_ONE_IN == 0
 
 
 class Happened(NamedTuple):
@@ -137,7 +82,7 @@ class Scenes:
         old = one.values[slot]
         new = self._draw.choice([v for v in one.scene.slots[slot] if v != old])
         after = one._replace(values={**one.values, slot: new}, changed=slot)
-        return self._told(telling, {**after.values, _OLD: old}), after
+        return self._told(telling, {**after.values, OLD: old}), after
 
     def end(self, one: Happened) -> tuple[str, Happened] | None:
         """A later telling by which the matter is over, and what is so then; None where the scene has none."""
@@ -183,19 +128,19 @@ class Scenes:
         return before(self.tell(one), self.question(one), self._draw)
 
     def _question(self, one: Happened, asking: Asking) -> Question:
-        values = {slot: to_listener(one.values[slot]) for slot in _SLOT.findall(asking.answer)}
-        answer = _filled(asking.answer, values)
+        values = {slot: to_listener(one.values[slot]) for slot in slots_of(asking.answer)}
+        answer = filled(asking.answer, values)
         spoken = tuple(v if v in answer else v[:1].upper() + v[1:] for v in values.values())
         kind = "corrected" if one.changed in values else "told"
         return Question(self._asked(asking.question, one.values), answer, spoken, kind)
 
     def _ended(self, one: Happened, ending: Ending) -> Question:
-        values = {slot: to_listener(one.values[slot]) for slot in _SLOT.findall(ending.answer)}
-        return Question(self._asked(ending.question, one.values), _filled(ending.answer, values), (), "ended")
+        values = {slot: to_listener(one.values[slot]) for slot in slots_of(ending.answer)}
+        return Question(self._asked(ending.question, one.values), filled(ending.answer, values), (), "ended")
 
     def _untold(self, happened: Sequence[Happened], one: Happened, asking: Asking) -> Question:
         """The same question with another value in it where it has one, or a question about another scene."""
-        slots = _SLOT.findall(asking.question)
+        slots = slots_of(asking.question)
         if slots and self._draw.random() < NEAR_MISS:
             changed = self._draw.choice(slots)
             others = [v for v in one.scene.slots[changed] if v != one.values[changed]]
@@ -214,112 +159,10 @@ class Scenes:
         return self._people.known(relation, self._people.value(relation))
 
     def _told(self, text: str, values: Mapping[str, str]) -> str:
-        return _filled(told(text, self._draw) if self._noisy else text, values)
+        return filled(told(text, self._draw) if self._noisy else text, values)
 
     def _asked(self, text: str, values: Mapping[str, str]) -> str:
-        return _filled(asked(text, self._draw) if self._noisy else text, values)
-
-
-@cache
-def load_scenes() -> tuple[Scene, ...]:
-    """Every scene of this room's files.
-
-    Raises:
-        ValueError: a line or a scene is not of the form above; the message names the file and the scene.
-    """
-    pools = load_values()
-    folder = files("hope_serve.training.lessons").joinpath("scenes")
-    found = []
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        for number, block in enumerate(re.split(r"\n\s*\n", file.read_text("utf-8").strip()), 1):
-            try:
-                found.append(parse_scene(block, pools))
-            except ValueError as error:
-                raise ValueError(f"{file.name}, scene {number}: {error}") from error
-    return tuple(found)
-
-
-def parse_scene(block: str, pools: Mapping[str, tuple[str, ...]]) -> Scene:
-    """One scene from its lines.
-
-    Raises:
-        ValueError: a line of no known form, a pool that is not there, too few tellings, questions or values, a slot
-            that is missing in a telling, an answer without a slot or with one that its question gives away, a change
-            that no question asks for.
-    """
-    slots: dict[str, tuple[str, ...]] = {}
-    tellings: list[str] = []
-    askings: list[Asking] = []
-    changes: list[Change] = []
-    endings: list[Ending] = []
-    for line in block.split("\n"):
-        if match := re.fullmatch(r"([a-z]) = (.+)", line):
-            slots[match[1]] = _values(match[2].strip(), pools)
-        elif line.startswith("T: "):
-            tellings.append(line[3:])
-        elif line.startswith("Q: ") and line.count(" | ") == 1:
-            askings.append(Asking(*line[3:].split(" | ")))
-        elif match := re.fullmatch(r"C ([a-z]): (.+)", line):
-            changes.append(Change(match[1], match[2]))
-        elif line.startswith("E: ") and line.count(" | ") == 2:
-            endings.append(Ending(*line[3:].split(" | ")))
-        else:
-            raise ValueError(
-                f"{line!r} is none of 'x = values', 'T: telling', 'Q: question | answer', 'C x: change' and "
-                "'E: ending | question | answer'"
-            )
-    _check(slots, tellings, askings)
-    _check_later(slots, askings, changes, endings)
-    return Scene(
-        slots=MappingProxyType(slots),
-        tellings=tuple(tellings),
-        askings=tuple(askings),
-        changes=tuple(changes),
-        endings=tuple(endings),
-    )
-
-
-def _values(text: str, pools: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    if not text.startswith("@"):
-        return tuple(value.strip() for value in text.split(" / "))
-    if text[1:] not in pools:
-        raise ValueError(f"no pools_*.json holds the pool {text[1:]!r}")
-    return pools[text[1:]]
-
-
-def _check(slots: Mapping[str, tuple[str, ...]], tellings: Sequence[str], askings: Sequence[Asking]) -> None:
-    if len(tellings) < 2 or len(askings) < 2:
-        raise ValueError(f"it has {len(tellings)} tellings and {len(askings)} questions; two of each at least")
-    for slot, values in slots.items():
-        if len(set(values)) < 6 or "" in values:
-            raise ValueError(f"slot {slot} has {len(set(values))} different values; six at least, none of them empty")
-    for text in tellings:
-        if set(_SLOT.findall(text)) != set(slots):
-            raise ValueError(f"the telling {text!r} does not hold exactly the slots {sorted(slots)}")
-    for question, answer in askings:
-        given, wanted = set(_SLOT.findall(question)), set(_SLOT.findall(answer))
-        if not wanted or wanted & given or (wanted | given) - set(slots):
-            raise ValueError(f"the answer {answer!r} must hold a slot of the scene that {question!r} does not")
-
-
-def _check_later(
-    slots: Mapping[str, tuple[str, ...]],
-    askings: Sequence[Asking],
-    changes: Sequence[Change],
-    endings: Sequence[Ending],
-) -> None:
-    answered = {slot for asking in askings for slot in _SLOT.findall(asking.answer)}
-    for slot, text in changes:
-        found = set(_SLOT.findall(text))
-        if slot not in found or found - set(slots) - {_OLD}:
-            raise ValueError(
-                f"the change {text!r} must hold the new {{{slot}}}, and besides it {{old}} and slots alone"
-            )
-        if slot not in answered:
-            raise ValueError(f"no question asks for {slot}, which {text!r} changes")
-    for ending in endings:
-        if unknown := set(_SLOT.findall(" ".join(ending))) - set(slots):
-            raise ValueError(f"the ending {ending.telling!r} holds {{{min(unknown)}}}, which the scene has not")
+        return filled(asked(text, self._draw) if self._noisy else text, values)
 
 
 def _of_split(scene: Scene, split: Split) -> Scene:
@@ -335,9 +178,4 @@ def _fitting(one: Happened) -> tuple[Asking, ...]:
     """What may be asked first: of a scene in which something changed, for that."""
     if not one.changed:
         return one.scene.askings
-    return tuple(asking for asking in one.scene.askings if one.changed in _SLOT.findall(asking.answer))
-
-
-def _filled(text: str, values: Mapping[str, str]) -> str:
-    done = _SLOT.sub(lambda match: values[match[1]], text)
-    return done[:1].upper() + done[1:] if text.startswith("{") else done
+    return tuple(asking for asking in one.scene.askings if one.changed in slots_of(asking.answer))

@@ -13,7 +13,8 @@ from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER
 from hope_serve.training.lessons.people import Habits, People
 from hope_serve.training.lessons.prose import Prose
 from hope_serve.training.lessons.relations import load_relations, side
-from hope_serve.training.lessons.scenes import Scenes, load_scenes, parse_scene
+from hope_serve.training.lessons.scene import load_scenes, parse_scene
+from hope_serve.training.lessons.scenes import Scenes
 from hope_serve.training.lessons.wording import to_listener
 from hope_serve.training.personas import Split
 
