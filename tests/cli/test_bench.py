@@ -8,7 +8,7 @@ import re
 import pytest
 from hope_kernels.spans import SPANS
 
-from hope_serve.api.generate import Delta
+from hope_serve.api import Delta, SamplingParams
 from hope_serve.cli.load import Load, percentiles
 
 SMALL = ("--streams", "1,2", "--adapted", "40", "--rounds", "2", "--prompt-tokens", "4", "--max-tokens", "4")
@@ -39,7 +39,7 @@ def test_the_same_is_one_json_object_and_the_user_that_was_taught_is_erased(hope
     assert "bench-" not in hope("memory", "ls", "--target", target).out
 
 
-class InOneMessage:
+class Messages:
     """A client whose streams send their tokens in messages of these sizes."""
 
     def __init__(self, *sizes):
@@ -50,11 +50,13 @@ class InOneMessage:
             yield Delta(choice=0, text="", token_ids=(7,) * size)
 
 
-@pytest.mark.parametrize("sizes", [(4,), (1, 3), (2, 1, 1), (1, 1, 1, 1)])
-async def test_tokens_have_gaps_between_them_however_they_are_sent(sizes):
-    load = await Load(InOneMessage(*sizes), vocab_size=100, prompt_tokens=4, max_tokens=4).together(1)
-    assert load.tokens == 4
-    assert load.between_tokens_ms.keys() == {"p50", "p90", "p99"}
+@pytest.mark.parametrize(("sizes", "waited_for"), [((4,), 0), ((3, 1), 1), ((1, 3), 3), ((2, 1, 1), 2), ((1,) * 4, 3)])
+async def test_four_tokens_have_three_gaps_however_they_are_sent(sizes, waited_for):
+    load = Load(Messages(*sizes), vocab_size=100, prompt_tokens=4, max_tokens=4)
+    gaps = (await load._stream(SamplingParams(max_tokens=4))).gaps
+    assert len(gaps) == 3
+    assert sum(gap > 0 for gap in gaps) == waited_for
+    assert (await load.together(1)).between_tokens_ms.keys() == {"p50", "p90", "p99"}
 
 
 def test_a_profile_says_where_a_step_goes_and_writes_a_trace_without_a_server(hope, checkpoint_folder, tmp_path):

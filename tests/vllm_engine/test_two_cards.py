@@ -50,10 +50,10 @@ async def test_users_memories_reach_both_cards(both):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 async def test_a_memory_crosses_to_a_worker_as_it_is(dtype):
-    load = torch.randn(3, 8, 4).to(dtype)
+    load = torch.randn(3, 512, 8).to(dtype)
     beside: list[pickle.PickleBuffer] = []
     message = pickle.dumps(Handover(loads=[load, None]), protocol=5, buffer_callback=beside.append)
-    assert len(message) < load.numel() * load.element_size() + 256
+    assert len(message) < 1000, "its bytes are in the message"
     arrived, nothing = pickle.loads(message, buffers=beside).loads
     assert nothing is None
     assert arrived.dtype == dtype

@@ -26,11 +26,15 @@ FACTS_TOO, NEAR_MISS = 0.35, 0.4
 
 
 class Happened(NamedTuple):
-    """A scene with the values that it has by now; ``changed``: the slot that had another; ``ending``: how it ended."""
+    """A scene with the values that it has by now.
+
+    changed, old: the slot that had another value, and which; ending: how the matter ended.
+    """
 
     scene: Scene
     values: Mapping[str, str]
     changed: str = ""
+    old: str = ""
     ending: Ending | None = None
 
 
@@ -81,7 +85,7 @@ class Scenes:
         slot, telling = self._draw.choice(one.scene.changes)
         old = one.values[slot]
         new = self._draw.choice([v for v in one.scene.slots[slot] if v != old])
-        after = one._replace(values={**one.values, slot: new}, changed=slot)
+        after = one._replace(values={**one.values, slot: new}, changed=slot, old=old)
         return self._told(telling, {**after.values, OLD: old}), after
 
     def end(self, one: Happened) -> tuple[str, Happened] | None:
@@ -142,10 +146,11 @@ class Scenes:
         """The same question with another value in it where it has one, or a question about another scene."""
         slots = slots_of(asking.question)
         if slots and self._draw.random() < NEAR_MISS:
-            changed = self._draw.choice(slots)
-            others = [v for v in one.scene.slots[changed] if v != one.values[changed]]
-            values = {**one.values, changed: self._draw.choice(others)}
-            return Question(self._asked(asking.question, values), UNKNOWN_ANSWER, (), "untold")
+            slot = self._draw.choice(slots)
+            was_told = {one.values[slot], one.old if slot == one.changed else ""}
+            if others := [value for value in one.scene.slots[slot] if value not in was_told]:
+                values = {**one.values, slot: self._draw.choice(others)}
+                return Question(self._asked(asking.question, values), UNKNOWN_ANSWER, (), "untold")
         told_of = [each.scene for each in happened]
         while (other := self._draw.choice(self.scenes)) in told_of:
             continue

@@ -1,18 +1,16 @@
-"""Scenes: read as written, held out on both sides, and what is asked follows from what is told."""
+"""Lessons of scenes: held out on both sides, and what is asked follows from what is told, first and later."""
 
 from __future__ import annotations
 
-import json
 import random
 import re
-from importlib.resources import files
 
-import pytest
+from support.scenes import LATER, POOLS, SWAP
 
 from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER
 from hope_serve.training.lessons.people import Habits, People
 from hope_serve.training.lessons.prose import Prose
-from hope_serve.training.lessons.relations import load_relations, side
+from hope_serve.training.lessons.relations import side
 from hope_serve.training.lessons.scene import load_scenes, parse_scene
 from hope_serve.training.lessons.scenes import Scenes
 from hope_serve.training.lessons.wording import to_listener
@@ -20,17 +18,6 @@ from hope_serve.training.personas import Split
 
 TEXT = "The rain fell on the harbour all day. Nobody spoke of the ship again. She closed the door behind her. " * 80
 PLAIN = Habits(noisy_words=False, prose=0, turns=0, in_prompt=0)
-SWAP = """x = lawnmower / kayak / old tent / drill / sledge / my bell
-n = @man_name
-T: I swapped my {x} for {n}'s ladder.
-T: {n} gave me his ladder for the {x}.
-T: {n}'s ladder is mine now, and he has the {x}.
-Q: Who has my {x} now? | {n} has it.
-Q: What did I give for {n}'s ladder? | {x}."""
-LATER = """
-C n: I mixed that up, the ladder was not {old}'s but {n}'s.
-E: The ladder broke under me. | Do we still have that ladder? | No, it broke, and {n} has your {x}."""
-POOLS = {"man_name": ("Henryk", "Bo", "Anselm", "Piet", "Idris", "Ulf")}
 
 
 def scenes(split, seed=0, habits=PLAIN):
@@ -42,35 +29,6 @@ def scenes(split, seed=0, habits=PLAIN):
 def heard(value, said):
     """Whether a listener of ``said`` has heard the value, or what it is for him."""
     return value.lower() in said.lower() or value.lower() in to_listener(said.lower().replace('"', ""))
-
-
-def test_a_scene_is_read_as_it_is_written():
-    scene = parse_scene(SWAP, POOLS)
-    assert scene.slots["n"] == POOLS["man_name"]
-    assert scene.slots["x"][2] == "old tent"
-    assert len(scene.tellings) == 3
-    assert scene.askings[0] == ("Who has my {x} now?", "{n} has it.")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "named"),
-    [
-        ("@man_name", "@nobody", "'nobody'"),
-        (" / sledge / my bell", "", "4 different values"),
-        ("T: {n} gave me his ladder for the {x}.", "T: {n} gave me his ladder.", "does not hold exactly the slots"),
-        ("| {n} has it.", "| Somebody.", "'Somebody.' must hold a slot"),
-        ("Q: Who has my {x} now?", "Q: Has {n} my {x}?", "must hold a slot of the scene that"),
-        ("Q: Who has", "Question: Who has", "is none of"),
-        ("but {n}'s.", "but another's.", "must hold the new {n}"),
-        ("was not {old}'s", "was not {o}'s", "must hold the new {n}, and besides it {old} and slots alone"),
-        ("Q: Who has my {x} now? | {n} has it.", "Q: What is with {n}? | {x}.", "no question asks for n"),
-        ("E: The ladder", "E: The {y}", "holds {y}, which the scene has not"),
-    ],
-)
-def test_a_scene_that_is_not_of_the_form_is_refused_by_name(old, new, named):
-    assert old in SWAP + LATER
-    with pytest.raises(ValueError, match=re.escape(named)):
-        parse_scene((SWAP + LATER).replace(old, new), POOLS)
 
 
 def test_what_is_said_later_is_what_is_asked_for_and_what_is_answered():
@@ -88,6 +46,16 @@ def test_what_is_said_later_is_what_is_asked_for_and_what_is_answered():
     assert drawn.question(over) == ("Do we still have that ladder?", answer, (), "ended")
 
 
+def test_what_was_true_before_is_not_asked_for_as_if_nobody_had_told_it():
+    drawn = scenes(Split.TRAIN, habits=Habits(noisy_words=False, prose=0, turns=0, in_prompt=0))
+    swap = parse_scene(SWAP + LATER, POOLS)
+    _, after = drawn.change(drawn._happened(swap))
+    asked = {drawn._untold([after], after, swap.askings[1]).prompt for _ in range(400)}
+    near = {text for text in asked if text.startswith("What did I give for ")}
+    assert len(near) == len(POOLS["man_name"]) - 2
+    assert not any(f"{name}'s" in text for text in near for name in (after.old, after.values["n"]))
+
+
 def test_what_changed_is_told_after_what_it_changes():
     habits = Habits(noisy_words=False, prose=0, turns=0, in_prompt=0, correct=1, end=1)
     drawn = scenes(Split.TRAIN, habits=habits)
@@ -103,26 +71,11 @@ def test_what_changed_is_told_after_what_it_changes():
     assert kinds >= {"corrected", "ended", "told"}
 
 
-def test_there_are_scenes_enough_and_no_telling_is_twice():
-    tellings = [telling for scene in load_scenes() for telling in scene.tellings]
-    assert len(load_scenes()) >= 1000
-    assert len(set(tellings)) == len(tellings)
-
-
 def test_no_scene_of_the_held_out_side_is_told_in_training():
     trained, held = scenes(Split.TRAIN), scenes(Split.HELD_OUT)
     assert 0.05 < len(held.scenes) / len(trained.scenes) < 0.2
     told = {telling for scene in trained.scenes for telling in scene.tellings}
     assert not told & {telling for scene in held.scenes for telling in scene.tellings}
-
-
-def test_no_lesson_has_a_sentence_of_the_everyday_set_or_a_question_that_it_answers():
-    people = json.loads(files("hope_serve.training.lessons").joinpath("everyday.json").read_text("utf-8"))
-    held = {sentence for person in people for sentence in person["sentences"]}
-    held |= {question["ask"] for person in people for question in person["questions"] if question["accept"]}
-    worded = {text for scene in load_scenes() for text in (*scene.tellings, *(a.question for a in scene.askings))}
-    worded |= {text for relation in load_relations() for text in (*relation.tellings, *relation.askings)}
-    assert not {text.lower() for text in held} & {text.lower() for text in worded}
 
 
 def test_lessons_of_training_hold_no_held_out_value_and_no_last_telling():
