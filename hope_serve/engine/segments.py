@@ -1,188 +1,179 @@
-"""Several users' segments in one pass: their gradients by what each has learned, and their losses by it."""
+"""Several users' segments in one pass: their gradients by what each has learned, and what these move."""
 
 from __future__ import annotations
 
-import bisect
-import logging
-from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hope_serve.engine.graphs import buckets
-from hope_serve.engine.lesson import REREAD_TOKENS
+from hope_serve.engine.updating import update_level
 from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState
+from hope_serve.model.learn import read_deltas_where
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.kind import StatePool
 from hope_serve.model.serving.model import LayerDeltas, ServedModel
-
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
+from hope_serve.model.serving.slab import Slab
 
 LOGITS_AT_ONCE = 256
 """Rows whose logits are in memory together, where nothing is differentiated."""
-SPARE_ROWS = 16
-"""Rows of a captured pass that no lesson ever needs: they belong to the padding behind them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The next segments of B lessons, behind each other. batch: as ``ServedModel.run`` takes it; targets: [N]."""
+    """The next segments of B lessons, behind each other.
+
+    batch: as ``ServedModel.run`` takes it; targets: [N]; scales: [levels, B] fp32, a factor on each lesson's gradient.
+    """
 
     batch: Batch
     targets: Tensor
+    scales: Tensor
     lengths: list[int]
+
+    def to(self, device: torch.device) -> Rows:
+        """The same there."""
+        batch = self.batch
+        there = Batch(
+            tokens=batch.tokens.to(device),
+            slots=batch.slots.to(device),
+            starts=None if batch.starts is None else batch.starts.to(device),
+            memories=None if batch.memories is None else batch.memories.to(device),
+        )
+        return replace(self, batch=there, targets=self.targets.to(device), scales=self.scales.to(device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentGradients:
-    """gradients: a Delta an online level, [B, L, ...]; nll: [N], each token's loss."""
+    """gradients: a Delta an online level, [B, L, ...], of rows ``scales`` [levels, B].
 
-    gradients: list[Delta]
-    nll: Tensor
-
-
-class PaddedRows:
-    """Room at fixed addresses for the segments of up to ``count`` lessons, of at most ``whole`` tokens each.
-
-    Behind the lessons' rows, those that are not used belong to slot 0: its rows change nobody's numbers.
+    figures: [3, B], the norm of each lesson's gradients, that of the step which they alone would make, and the summed
+    loss of its segment.
     """
 
-    def __init__(self, count: int, whole: int, device: torch.device) -> None:
-        self.count, self._num_rows = count, count * whole + SPARE_ROWS
-        zeros = partial(torch.zeros, device=device)
-        self.rows = Rows(
-            batch=Batch(
-                tokens=zeros(self._num_rows, dtype=torch.int64),
-                slots=zeros(count + 1, dtype=torch.int32),
-                starts=torch.tensor(self.starts([]), dtype=torch.int32, device=device),
-                memories=torch.tensor([*range(1, count + 1), 0], dtype=torch.int32, device=device),
-            ),
-            targets=zeros(self._num_rows, dtype=torch.int64),
-            lengths=[],
-        )
-
-    def fill(self, rows: Rows) -> None:
-        """Take segments in; what earlier ones left behind them stays, as padding."""
-        batch, count, length = self.rows.batch, len(rows.lengths), len(rows.targets)
-        assert batch.starts is not None
-        batch.tokens[:length].copy_(rows.batch.tokens)
-        self.rows.targets[:length].copy_(rows.targets)
-        batch.slots.zero_()
-        batch.slots[:count].copy_(rows.batch.slots)
-        batch.starts.copy_(torch.tensor(self.starts(rows.lengths), dtype=torch.int32))
-
-    def starts(self, lengths: list[int]) -> list[int]:
-        """Where every sequence's rows begin: of the lessons, of the places left, one row each, and of the padding."""
-        left = [1] * (self.count - len(lengths))
-        return [0, *accumulate([*lengths, *left]), self._num_rows]
+    gradients: list[Delta]
+    scales: Tensor
+    figures: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Graph(Generic[T]):
-    """A captured pass. result: what a replay leaves."""
+class Moves:
+    """What B lessons' gradients may do; on the host.
 
-    graph: torch.cuda.CUDAGraph
-    padded: PaddedRows
-    result: T
+    slots: [B] int32, 0 for a lesson that is refused; shares: [B] fp32, of its step; due: [levels, B] bool, whose chunk
+    ends.
+    """
 
-    def replay(self, rows: Rows) -> T:
-        self.padded.fill(rows)
-        self.graph.replay()
-        return self.result
+    slots: Tensor
+    shares: Tensor
+    due: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningPools:
+    """What lessons hold by slot: a sequence's state, all that a memory is made of, and what it reads when it is kept.
+
+    kept: the dtype that memories are kept in.
+    """
+
+    state: StatePool
+    learned: Slab
+    cms: CmsState
+    reads: Slab
+    kept: torch.dtype
+
+
+class Passes(Protocol):
+    """What is computed for several lessons together. Arguments lie on the host, results on the device."""
+
+    def learn(self, rows: Rows) -> SegmentGradients:
+        """See ``SegmentGradients``; what the lessons' sequences carry moves on. The next call may overwrite them."""
+        ...
+
+    def move(self, found: SegmentGradients, moves: Moves) -> None:
+        """Add the gradients that were found last to the open chunks, and fire the levels whose chunk ends."""
+        ...
+
+    def losses(self, rows: Rows) -> Tensor:
+        """[B], each segment's summed loss by what was learned; nothing is differentiated."""
+        ...
+
+    def settle(self, slots: Tensor, is_open: Tensor) -> Tensor:
+        """Round what was learned to what will be kept, and make ready what it reads.
+
+        Args:
+            slots: [B] int64.
+            is_open: [levels, B] bool, whose chunk has not ended.
+
+        Returns:
+            [parts, B] bool, whether every number of a part of a memory can be kept.
+        """
+        ...
 
 
 class Segments:
-    """Segments on the learning slots, differentiated or read again; what sequences carry moves on with them.
+    """``Passes`` operation by operation, on the device of the arguments or the pools'."""
 
-    On a CUDA device graphs do it, whatever the segments' lengths: a segment is thousands of small launches, and with
-    each of them the thread gives the interpreter away. What a replay gives is overwritten by the next.
+    def __init__(self, model: ServedModel, pools: LearningPools) -> None:
+        self.model, self.pools = model, pools
+        self._bound_reads = model.bind_deltas(pools.reads.views)
 
-    Args:
-        reads: what the slots' memories read as, when they are read again.
-        max_lessons: how many learn in one pass.
-    """
-
-    def __init__(
-        self, model: ServedModel, state: StatePool, cms: CmsState, reads: LayerDeltas, *, max_lessons: int
-    ) -> None:
-        self._model, self._state, self._cms, self._reads = model, state, cms, reads
-        self.whole = min(model.config.levels[i].chunk_size for i in model.config.online_levels)
-        self.counts = buckets(max_lessons)
-        self._learning: dict[int, _Graph[SegmentGradients]] = {}
-        self._reading: dict[int, _Graph[Tensor]] = {}
-
-    def gradients(self, rows: Rows) -> SegmentGradients:
-        """See ``SegmentGradients``."""
-        if not self._learning:
-            return self._gradients(rows)
-        return unpadded(self._learning[self._bucket(rows)].replay(rows), rows)
-
-    def losses(self, rows: Rows) -> Tensor:
-        """Each token's loss by what was learned, [N]; nothing is differentiated."""
-        if not self._reading:
-            return self._losses(rows)
-        return self._reading[self._bucket(rows)].replay(rows)[: len(rows.targets)]
-
-    def capture(self) -> None:
-        """Make the graphs, where there are any, on the null slot; large ones first, whose memory serves the small."""
-        if self._model.device.type != "cuda" or not self._model.kind.captures_lessons:
-            return
-        memory, counts = torch.cuda.graph_pool_handle(), self.counts[::-1]
-        try:
-            learning = {n: self._captured(self._gradients, self.padded(n), memory) for n in counts}
-            reading = {n: self._captured(self._losses, self.padded(n, REREAD_TOKENS), memory) for n in counts}
-        except RuntimeError as error:  # out of memory, too; a pod that learns slowly is better than none
-            log.warning("lessons cannot be captured and are launched operation by operation, slowly: %s", error)
-            torch.cuda.synchronize()
-            return
-        self._learning, self._reading = learning, reading
-
-    def padded(self, count: int, length: int | None = None) -> PaddedRows:
-        """Room for ``count`` segments of up to ``length`` tokens; None is a whole chunk of the fastest level."""
-        return PaddedRows(count, length or self.whole, self._model.device)
-
-    def _bucket(self, rows: Rows) -> int:
-        return self.counts[bisect.bisect_left(self.counts, len(rows.lengths))]
-
-    def _captured(self, compute: Callable[[Rows], T], padded: PaddedRows, memory: Any) -> _Graph[T]:
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                compute(padded.rows)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
-            result = compute(padded.rows)
-        return _Graph(graph=graph, padded=padded, result=result)
-
-    @torch.no_grad()
-    def _losses(self, rows: Rows) -> Tensor:
-        batch = Batch(tokens=rows.batch.tokens, slots=rows.batch.slots, starts=rows.batch.starts)
-        hidden = self._model.run(batch, self._state, self._reads)
-        parts = zip(torch.split(hidden, LOGITS_AT_ONCE), torch.split(rows.targets, LOGITS_AT_ONCE), strict=True)
-        return torch.cat([F.cross_entropy(self._model.logits(h), t, reduction="none") for h, t in parts])
-
-    def _gradients(self, rows: Rows) -> SegmentGradients:
+    def learn(self, rows: Rows) -> SegmentGradients:
+        """See ``Passes``."""
+        rows = rows.to(self.model.device)
         leaves = self._leaves(rows.batch.slots)
         with torch.enable_grad():
-            hidden = self._model.run(rows.batch, self._state, leaves)
-            nll = F.cross_entropy(self._model.logits(hidden), rows.targets, reduction="none")
-            loss = (self._model.learning_weight(hidden) * nll).sum()
+            hidden = self.model.run(rows.batch, self.pools.state, leaves)
+            nll = F.cross_entropy(self.model.logits(hidden), rows.targets, reduction="none")
+            loss = (self.model.learning_weight(hidden) * nll).sum()
             # A side without rows takes part in nothing, and its gradient has none.
             flat = torch.autograd.grad(
                 loss, [side for layer in leaves for pair in layer for side in pair], materialize_grads=True
             )
-        return SegmentGradients(gradients=self._stacked(flat), nll=nll.detach())
+        gradients = self._stacked(flat)
+        with torch.no_grad():
+            figures = torch.stack([*self._norms(gradients, rows.scales), _sums(rows, nll)])
+        return SegmentGradients(gradients=gradients, scales=rows.scales, figures=figures)
+
+    @torch.no_grad()
+    def move(self, found: SegmentGradients, moves: Moves) -> None:
+        """See ``Passes``."""
+        device = self.model.device
+        slots, due = moves.slots.to(device), moves.due.to(device)
+        scales = found.scales * moves.shares.to(device)
+        for level, (rule, gradient) in enumerate(zip(self.model.rules, found.gradients, strict=True)):
+            update_level(rule, self.pools.cms.levels[level], gradient, slots, due[level], scales[level])
+
+    @torch.no_grad()
+    def losses(self, rows: Rows) -> Tensor:
+        """See ``Passes``."""
+        rows = rows.to(self.model.device)
+        batch = Batch(tokens=rows.batch.tokens, slots=rows.batch.slots, starts=rows.batch.starts)
+        hidden = self.model.run(batch, self.pools.state, self._bound_reads)
+        parts = zip(torch.split(hidden, LOGITS_AT_ONCE), torch.split(rows.targets, LOGITS_AT_ONCE), strict=True)
+        return _sums(rows, torch.cat([F.cross_entropy(self.model.logits(h), t, reduction="none") for h, t in parts]))
+
+    @torch.no_grad()
+    def settle(self, slots: Tensor, is_open: Tensor) -> Tensor:
+        """See ``Passes``."""
+        pools, device = self.pools, self.model.device
+        slots, is_open = slots.to(device), is_open.to(device)
+        finite = []
+        for view in pools.learned.views.values():
+            kept = view.index_select(0, slots).to(pools.kept).float()
+            view.index_copy_(0, slots, kept)
+            finite.append(torch.isfinite(kept).flatten(1).all(1))
+        taken = pools.cms.map(lambda t: t.index_select(0, slots))
+        for i, pair in enumerate(read_deltas_where(self.model.rules, taken, is_open)):
+            for side, tensor in zip(Delta._fields, pair, strict=True):
+                if tensor.shape[-2]:
+                    view = pools.reads.views[f"{i}.delta.{side}"]
+                    view.index_copy_(0, slots, tensor.to(view.dtype))
+        return torch.stack(finite)
 
     def _leaves(self, slots: Tensor) -> LayerDeltas:
         """Copies of the learning slots' deltas, behind a null slot, layer by layer: what is differentiated by."""
@@ -190,20 +181,31 @@ class Segments:
         return [
             [
                 Delta(*(side[:, layer].index_select(0, index).requires_grad_() for side in level.delta))
-                for level in self._cms.levels
+                for level in self.pools.cms.levels
             ]
-            for layer in range(self._model.config.num_layers)
+            for layer in range(self.model.config.num_layers)
         ]
 
     def _stacked(self, flat: Seq[Tensor]) -> list[Delta]:
         """Gradients layer by layer as one Delta a level, [B, L, ...], without the null slot."""
-        num_levels = len(self._cms.levels)
+        num_levels = len(self.pools.cms.levels)
         sides = [torch.stack([g[1:] for g in flat[i :: 2 * num_levels]], 1) for i in range(2 * num_levels)]
         return [Delta(sides[2 * i], sides[2 * i + 1]) for i in range(num_levels)]
 
+    def _norms(self, gradients: list[Delta], scales: Tensor) -> tuple[Tensor, Tensor]:
+        """[B] each: the gradients' norm, and that of the step which they alone would make."""
+        squares, steps = [], []
+        for pair, scale, rule in zip(gradients, scales, self.model.rules, strict=True):
+            for gradient, rate in zip(pair, rule.rates, strict=True):
+                scaled = gradient.float() * scale[:, None, None, None]
+                squares.append(scaled.square().flatten(1).sum(1))
+                steps.append((scaled * rate.float()).square().flatten(1).sum(1))
+        return torch.stack(squares).sum(0).sqrt(), torch.stack(steps).sum(0).sqrt()
 
-def unpadded(found: SegmentGradients, rows: Rows) -> SegmentGradients:
-    """What ``rows`` of a padded pass have to do with."""
-    count, length = len(rows.lengths), len(rows.targets)
-    gradients = [Delta(pair.inner[:count], pair.outer[:count]) for pair in found.gradients]
-    return SegmentGradients(gradients=gradients, nll=found.nll[:length])
+
+def _sums(rows: Rows, nll: Tensor) -> Tensor:
+    """[B], each segment's summed loss; always in the same order, and no other segment's number is touched."""
+    assert rows.batch.starts is not None
+    count, places = rows.scales.shape[1], torch.arange(len(nll), device=nll.device)
+    first, end = rows.batch.starts[:count, None], rows.batch.starts[1 : count + 1, None]
+    return torch.where((places >= first) & (places < end), nll, 0.0).sum(1)

@@ -6,16 +6,16 @@ from collections.abc import Sequence as Seq
 from itertools import accumulate
 
 import torch
-from torch import Tensor
 
+from hope_serve.api import AdaptOptions
 from hope_serve.engine.bounding import bound_move
+from hope_serve.engine.graphs import buckets
 from hope_serve.engine.lesson import Lesson
+from hope_serve.engine.lesson_graphs import LessonGraphs
 from hope_serve.engine.ownership import Ownership
-from hope_serve.engine.segments import Rows, SegmentGradients, Segments
-from hope_serve.engine.updating import update_level
+from hope_serve.engine.segments import LearningPools, Moves, Passes, Rows, Segments
 from hope_serve.errors import FailedPrecondition, HopeError
 from hope_serve.model.cadence import Cadence
-from hope_serve.model.cms import Delta
 from hope_serve.model.cms_state import CmsState, cadence_of, cms_shapes
 from hope_serve.model.hope import Deltas
 from hope_serve.model.learn import read_deltas
@@ -44,15 +44,22 @@ class Teaching:
         self._cms = CmsState.of(model.config, self._learned.views)
         self._state = model.state_pool(max_lessons)
         self._reads = Slab(model.delta_layout(model.precision.deltas), max_lessons, device=device)
-        reads, at_once = model.bind_deltas(self._reads.views), 1 if alone else max_lessons
-        self._segments = Segments(model, self._state, self._cms, reads, max_lessons=at_once)
-        self._kept: torch.dtype = getattr(torch, model.config.memory_dtype)
+        pools = LearningPools(
+            state=self._state,
+            learned=self._learned,
+            cms=self._cms,
+            reads=self._reads,
+            kept=getattr(torch, model.config.memory_dtype),
+        )
+        self._segments = Segments(model, pools)
+        self._passes: Passes = self._segments
+        self._at_once = 1 if alone else max_lessons
         self._free = list(range(max_lessons, 0, -1))
 
     @property
     def counts(self) -> list[int]:
         """Of lessons that are computed together, those that have arithmetic of their own, few to many."""
-        return self._segments.counts
+        return buckets(self._at_once)
 
     @property
     def cadence(self) -> Cadence:
@@ -60,9 +67,10 @@ class Teaching:
         return cadence_of(self._model.config)
 
     def capture(self) -> None:
-        """See ``Segments.capture``."""
+        """Let graphs do it, where there are any."""
         self._owner.check()
-        self._segments.capture()
+        whole = min(self._model.config.levels[i].chunk_size for i in self._model.config.online_levels)
+        self._passes = LessonGraphs.try_to(self._segments, max_lessons=self._at_once, whole=whole) or self._segments
 
     def begin(self, lesson: Lesson) -> None:
         """Give a lesson its slot."""
@@ -98,42 +106,50 @@ class Teaching:
         groups = [[lesson] for lesson in lessons] if self._alone else [list(lessons)]
         for group in groups:
             if learning := [lesson for lesson in group if not lesson.rereading]:
-                rows = self._rows(learning)
-                refused += self._move(learning, rows, self._segments.gradients(rows))
+                refused += self._learn(learning)
             if rereading := [lesson for lesson in group if lesson.rereading and lesson not in learning]:
-                self._reread(rereading, self._rows(rereading))
+                self._reread(rereading)
         return refused
 
     def _rows(self, lessons: Seq[Lesson]) -> Rows:
         lengths = [lesson.next_length() for lesson in lessons]
         segments = [lesson.segment(length) for lesson, length in zip(lessons, lengths, strict=True)]
         tokens, targets = ([token for segment in segments for token in segment[i]] for i in (0, 1))
-        batch = Batch(
-            tokens=self._on_device(tokens, torch.int64),
-            slots=self._on_device([lesson.slot for lesson in lessons], torch.int32),
-            starts=self._on_device([0, *accumulate(lengths)], torch.int32),
-            memories=self._on_device(list(range(1, len(lessons) + 1)), torch.int32),
+        levels = range(len(self._model.rules))
+        return Rows(
+            batch=Batch(
+                tokens=torch.tensor(tokens),
+                slots=torch.tensor([lesson.slot for lesson in lessons], dtype=torch.int32),
+                starts=torch.tensor([0, *accumulate(lengths)], dtype=torch.int32),
+                memories=torch.arange(1, len(lessons) + 1, dtype=torch.int32),
+            ),
+            targets=torch.tensor(targets),
+            scales=torch.tensor([[_scale(lesson.options, level) for lesson in lessons] for level in levels]),
+            lengths=lengths,
         )
-        return Rows(batch=batch, targets=self._on_device(targets, torch.int64), lengths=lengths)
 
-    @torch.no_grad()
-    def _move(self, lessons: Seq[Lesson], rows: Rows, found: SegmentGradients) -> Refused:
-        """Let the segments' gradients move the memories; refuse those that are not finite."""
-        gradients = found.gradients
-        scales = [self._scale(lessons, level) for level in range(len(gradients))]
-        norms, steps, losses = torch.stack([*self._norms(gradients, scales), self._sums(rows, found.nll)]).tolist()
+    def _learn(self, lessons: Seq[Lesson]) -> Refused:
+        """Let the next segments' gradients move the memories; refuse those that are not finite."""
+        rows = self._rows(lessons)
+        found = self._passes.learn(rows)
+        norms, steps, losses = found.figures.tolist()
         refused: Refused = []
         shares = []
-        for lesson, norm, step, loss in zip(lessons, norms, steps, losses, strict=True):
+        # Behind the lessons' figures may stand those of padding.
+        for lesson, norm, step, loss in zip(lessons, norms, steps, losses, strict=False):
             good = all(map(_is_finite, (norm, step, loss)))
             shares.append(lesson.allowed_share(step) if good else 0.0)
             if not good:
                 refused.append((lesson, _not_finite()))
-        fired = [lesson.cadence_after(n).fired() for lesson, n in zip(lessons, rows.lengths, strict=True)]
         out = {lesson for lesson, _ in refused}
-        slots = self._on_device([0 if lesson in out else lesson.slot for lesson in lessons], torch.int32)
-        allowed = self._on_device(shares, torch.float32)
-        self._update(slots, gradients, [scale * allowed for scale in scales], fired)
+        fired = [lesson.cadence_after(n).fired() for lesson, n in zip(lessons, rows.lengths, strict=True)]
+        moves = Moves(
+            slots=torch.tensor([0 if lesson in out else lesson.slot for lesson in lessons], dtype=torch.int32),
+            shares=torch.tensor(shares),
+            due=torch.tensor(fired).T.contiguous(),
+        )
+        self._passes.move(found, moves)
+        ended = []
         for i, (lesson, length) in enumerate(zip(lessons, rows.lengths, strict=True)):
             if lesson in out:
                 continue
@@ -141,67 +157,34 @@ class Teaching:
                 lesson.nll_first.append(losses[i])
             lesson.learned(length, gradient_norm=norms[i], share=shares[i], step_norm=steps[i])
             if lesson.at == lesson.num_targets:
-                refused += self._end_pass(lesson)
+                lesson.end_pass()
+                self._state.clear(lesson.slot)
+                ended += [lesson] if lesson.rereading else []
+        return refused + (self._settle(ended) if ended else [])
+
+    @torch.no_grad()
+    def _settle(self, lessons: Seq[Lesson]) -> Refused:
+        """Make what was learned what will be kept; refuse what cannot be."""
+        for lesson in lessons:
+            self._bound(lesson)
+        slots = torch.tensor([lesson.slot for lesson in lessons])
+        is_open = torch.tensor([lesson.cadence.open() for lesson in lessons]).T.contiguous()
+        finite = self._passes.settle(slots, is_open).tolist()
+        refused: Refused = []
+        for i, lesson in enumerate(lessons):
+            if too_large := [name for name, good in zip(self.layout.parts, finite, strict=True) if not good[i]]:
+                refused.append((lesson, _too_large(too_large[0], self._model.config.memory_dtype)))
+            else:
+                lesson.after = self._learned.save(lesson.slot)
         return refused
 
-    def _scale(self, lessons: Seq[Lesson], level: int) -> Tensor:
-        """[B], the factor on each lesson's gradient of a level."""
-        factors = [
-            lesson.options.learning_rate_scale if not lesson.options.levels or level in lesson.options.levels else 0.0
-            for lesson in lessons
-        ]
-        return self._on_device(factors, torch.float32)
-
-    def _norms(self, gradients: list[Delta], scales: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """[B] each: the gradients' norm, and that of the step which they alone would make."""
-        squares, steps = [], []
-        for pair, scale, rule in zip(gradients, scales, self._model.rules, strict=True):
-            for gradient, rate in zip(pair, rule.rates, strict=True):
-                scaled = gradient.float() * scale[:, None, None, None]
-                squares.append(scaled.square().flatten(1).sum(1))
-                steps.append((scaled * rate.float()).square().flatten(1).sum(1))
-        return torch.stack(squares).sum(0).sqrt(), torch.stack(steps).sum(0).sqrt()
-
-    def _sums(self, rows: Rows, nll: Tensor) -> Tensor:
-        """[B], each segment's summed loss."""
-        owner = torch.repeat_interleave(
-            torch.arange(len(rows.lengths), device=nll.device), self._on_device(rows.lengths, torch.int64)
-        )
-        return torch.zeros(len(rows.lengths), device=nll.device).index_add_(0, owner, nll)
-
-    def _update(
-        self, slots: Tensor, gradients: list[Delta], scales: list[Tensor], fired: list[tuple[bool, ...]]
-    ) -> None:
-        """Add the gradients to the open chunks, and fire the levels whose chunk ends."""
-        for level, (rule, gradient, scale) in enumerate(zip(self._model.rules, gradients, scales, strict=True)):
-            due = self._on_device([row[level] for row in fired], torch.bool)
-            update_level(rule, self._cms.levels[level], gradient, slots, due, scale)
-
-    def _end_pass(self, lesson: Lesson) -> Refused:
-        lesson.end_pass()
-        self._state.clear(lesson.slot)
-        return self._settle(lesson) if lesson.rereading else []
-
-    def _settle(self, lesson: Lesson) -> Refused:
-        """Round what was learned to what will be kept, and make ready what it reads."""
+    def _bound(self, lesson: Lesson) -> None:
+        """Keep a lesson within the limit of its way."""
         slot = lesson.slot
         if limit := lesson.options.max_update_norm:
             before = self._before(lesson)
             one = self._cms.map(lambda t: t[slot : slot + 1])
             lesson.clipped |= bound_move(self._model.rules, one, before, lesson.cadence, limit)
-        views = self._learned.views
-        for tensor in views.values():
-            tensor[slot] = tensor[slot].to(self._kept).float()
-        finite = torch.stack([torch.isfinite(tensor[slot]).all() for tensor in views.values()]).tolist()
-        if too_large := [name for name, good in zip(views, finite, strict=True) if not good]:
-            return [(lesson, _too_large(too_large[0], self._model.config.memory_dtype))]
-        one = self._cms.map(lambda t: t[slot : slot + 1])
-        for i, pair in enumerate(read_deltas(self._model.rules, one, lesson.cadence)):
-            for side, tensor in zip(Delta._fields, pair, strict=True):
-                if tensor.shape[-2]:
-                    self._reads.views[f"{i}.delta.{side}"][slot] = tensor[0].to(self._model.precision.deltas)
-        lesson.after = self._learned.save(slot)
-        return []
 
     def _before(self, lesson: Lesson) -> Deltas:
         """What the memory read with when the lesson began; the slot holds it for as long as that takes."""
@@ -212,15 +195,17 @@ class Teaching:
         self._learned.load(slot, after)
         return read
 
-    @torch.no_grad()
-    def _reread(self, lessons: Seq[Lesson], rows: Rows) -> None:
-        nll = self._segments.losses(rows)
-        for lesson, length, loss in zip(lessons, rows.lengths, self._sums(rows, nll).tolist(), strict=True):
+    def _reread(self, lessons: Seq[Lesson]) -> None:
+        rows = self._rows(lessons)
+        losses = self._passes.losses(rows).tolist()
+        for lesson, length, loss in zip(lessons, rows.lengths, losses, strict=True):
             lesson.nll_after.append(loss)
             lesson.at += length
 
-    def _on_device(self, values: list[int] | list[float] | list[bool], dtype: torch.dtype) -> Tensor:
-        return torch.tensor(values, dtype=dtype).to(self._model.device)
+
+def _scale(options: AdaptOptions, level: int) -> float:
+    """The factor on a lesson's gradient of a level."""
+    return options.learning_rate_scale if not options.levels or level in options.levels else 0.0
 
 
 def _is_finite(value: float) -> bool:

@@ -110,6 +110,20 @@ def read_deltas(rules: Rules, cms: CmsState, cadence: Cadence) -> Deltas:
     return tuple(_updated(rule, level).delta if is_open else level.delta for rule, level, is_open in levels)
 
 
+def read_deltas_where(rules: Rules, cms: CmsState, is_open: Tensor) -> Deltas:
+    """The same for B sequences whose chunks stand at different places.
+
+    Args:
+        cms: [B, L, rows, columns] each.
+        is_open: [levels, B] bool.
+    """
+    read = []
+    for rule, level, opens in zip(rules, cms.levels, is_open, strict=True):
+        if_open, where = _updated(rule, level).delta, opens[:, None, None, None]
+        read.append(Delta(*(torch.where(where, a, b) for a, b in zip(if_open, level.delta, strict=True))))
+    return tuple(read)
+
+
 def level_rules(model: HopeModel) -> Rules:
     """The rules of a model's online levels; differentiable by its rates and decays."""
     rules = []

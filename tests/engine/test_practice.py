@@ -7,12 +7,16 @@ import torch
 from support.attention_checkpoint import converted, write_part
 from support.tiny_model import tiny_model
 
-from hope_serve.engine import teaching as teaching_room
+from hope_serve.api import AdaptOptions
+from hope_serve.engine import segments as segments_room
+from hope_serve.engine.lesson_graphs import PaddedRows, cut, padded
 from hope_serve.engine.pools import Pools
 from hope_serve.engine.practice import practise_lessons
 from hope_serve.engine.runner import WARM_COUNTS, WARM_LENGTHS, Runner
-from hope_serve.engine.segments import Segments, unpadded
+from hope_serve.engine.segments import Moves, Segments
 from hope_serve.engine.teaching import Teaching
+from hope_serve.model.cadence import Cadence
+from hope_serve.model.learn import read_deltas
 from hope_serve.model.load import load_model
 from hope_serve.model.serving.model import ServedModel
 from hope_serve.model.serving.precision import Precision
@@ -31,10 +35,10 @@ def served(model):
 @pytest.mark.parametrize("poison", [False, True])
 def test_lessons_of_every_kind_are_practised_and_nothing_of_them_stays(monkeypatch, poison):
     segments, updates, rereads = [], [], []
-    gradients, update, reread = Segments.gradients, teaching_room.update_level, Teaching._reread
-    monkeypatch.setattr(Segments, "gradients", lambda s, rows: segments.append(rows.lengths) or gradients(s, rows))
+    learn, update, reread = Segments.learn, segments_room.update_level, Teaching._reread
+    monkeypatch.setattr(Segments, "learn", lambda s, rows: segments.append(rows.lengths) or learn(s, rows))
     monkeypatch.setattr(
-        teaching_room, "update_level", lambda *args: updates.append(bool(args[4].any())) or update(*args)
+        segments_room, "update_level", lambda *args: updates.append(bool(args[4].any())) or update(*args)
     )
     monkeypatch.setattr(Teaching, "_reread", lambda s, *args: rereads.append(len(args[0])) or reread(s, *args))
     teaching = Teaching(served(tiny_model()), 3, alone=False, poison=poison)
@@ -83,7 +87,7 @@ def random_rows(teaching, lengths):
 
 class Pupil:
     def __init__(self, slot, tokens):
-        self.slot, self._tokens = slot, tokens
+        self.slot, self._tokens, self.options = slot, tokens, AdaptOptions(learning_rate_scale=0.5)
 
     def next_length(self):
         return len(self._tokens) - 1
@@ -92,24 +96,87 @@ class Pupil:
         return self._tokens[:-1], self._tokens[1:]
 
 
+def room_for(teaching, count, whole=16):
+    return PaddedRows(count, whole, len(teaching._model.rules), torch.device("cpu"))
+
+
 @pytest.mark.parametrize("lengths", [(16,), (1,), (16, 5, 9), (3, 16, 16, 16)])
 def test_padding_behind_segments_changes_none_of_their_numbers(lengths):
     """What a captured graph computes, whatever the lengths, is what the segments have by themselves."""
     teaching, twin = (Teaching(served(tiny_model()), 4, alone=False) for _ in range(2))
-    assert teaching._segments.counts == [1, 2, 4]
-    count = next(c for c in teaching._segments.counts if c >= len(lengths))
-    wanted = teaching._segments.gradients(random_rows(teaching, lengths))
-    room = twin._segments.padded(count)
+    assert teaching.counts == [1, 2, 4]
+    count = next(c for c in teaching.counts if c >= len(lengths))
+    wanted = teaching._segments.learn(random_rows(teaching, lengths))
+    room = room_for(twin, count)
     room.fill(random_rows(twin, [16] * count))  # what was there before
-    rows = random_rows(twin, lengths)
-    room.fill(rows)
-    got = unpadded(twin._segments._gradients(room.rows), rows)
-    torch.testing.assert_close(got.nll, wanted.nll)
+    room.fill(random_rows(twin, lengths))
+    got = cut(twin._segments.learn(room.rows), len(lengths))
+    torch.testing.assert_close(got.figures, wanted.figures, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(got.scales, wanted.scales)
     for ours, theirs in zip(got.gradients, wanted.gradients, strict=True):
         torch.testing.assert_close(ours.inner, theirs.inner, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(ours.outer, theirs.outer, atol=1e-5, rtol=1e-4)
     for name, view in teaching._state.views.items():
         torch.testing.assert_close(twin._state.views[name], view, atol=1e-5, rtol=1e-4)
+
+
+def test_figures_of_a_segment_are_its_gradients_norm_its_steps_and_its_loss():
+    teaching = Teaching(served(tiny_model()), 4, alone=False)
+    rows = random_rows(teaching, (16, 5))
+    found = teaching._segments.learn(rows)
+    sides = [[0.5 * side for side in pair] for pair in found.gradients]
+    norm = sum(side.square().sum((1, 2, 3)) for pair in sides for side in pair).sqrt()
+    rates = [rule.rates for rule in teaching._model.rules]
+    steps = [
+        (s * r).square().sum((1, 2, 3))
+        for pair, both in zip(sides, rates, strict=True)
+        for s, r in zip(pair, both, strict=True)
+    ]
+    torch.testing.assert_close(found.figures[:2], torch.stack([norm, sum(steps).sqrt()]))
+    again = Teaching(served(tiny_model()), 4, alone=False)
+    alone = [again._segments.learn(random_rows(again, (16,))).figures[2, 0]]
+    torch.testing.assert_close(found.figures[2, :1], torch.stack(alone))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_padding_behind_what_moves_and_settles_changes_nobodys_memory(count):
+    teaching, twin = (Teaching(served(tiny_model()), 4, alone=False) for _ in range(2))
+    levels, lengths = len(teaching._model.rules), (9, 16, 4)[:count]
+    moves = Moves(
+        slots=torch.tensor([1, 0, 3][:count], dtype=torch.int32),
+        shares=torch.tensor([1.0, 0.0, 0.25][:count]),
+        due=torch.tensor([[True, False, False], [False, False, True]])[:levels, :count],
+    )
+    slots, is_open = torch.tensor([1, 2, 3][:count]), ~moves.due
+    teaching._segments.move(teaching._segments.learn(random_rows(teaching, lengths)), moves)
+    finite = teaching._segments.settle(slots, is_open)
+    room = room_for(twin, 4)
+    room.fill(random_rows(twin, lengths))
+    wide = {name: padded(getattr(moves, name), 5) for name in ("slots", "shares", "due")}
+    twin._segments.move(twin._segments.learn(room.rows), Moves(**wide))
+    assert torch.equal(twin._segments.settle(padded(slots, 4), padded(is_open, 4))[:, :count], finite)
+    assert finite.all() and finite.shape == (len(teaching.layout.parts), count)
+    for mine, its in ((teaching._learned, twin._learned), (teaching._reads, twin._reads)):
+        for name, view in mine.views.items():
+            torch.testing.assert_close(its.views[name], view, atol=2e-5, rtol=1e-3)  # a step of 16 bit
+    assert not twin._learned.rows[0].any() and not twin._reads.rows[0].any()
+
+
+def test_what_a_lesson_leaves_reads_as_its_chunks_stand():
+    teaching = Teaching(served(tiny_model()), 4, alone=False)
+    random_rows(teaching, (4, 4))
+    for view in teaching._learned.views.values():
+        view[1:3] = view[1:3].half().float()
+    is_open = torch.tensor([[True, False], [False, True]])
+    teaching._segments.settle(torch.tensor([1, 2]), is_open)
+    for at, slot in enumerate((1, 2)):
+        one = teaching._cms.map(lambda t, slot=slot: t[slot : slot + 1])
+        closed = [level.delta for level in one.levels]
+        opened = read_deltas(teaching._model.rules, one, Cadence(chunk_sizes=(8, 8), tokens=1))
+        for i, (a, b) in enumerate(zip(opened, closed, strict=True)):
+            wanted = a if is_open[i, at] else b
+            for side, tensor in zip(wanted._fields, wanted, strict=True):
+                torch.testing.assert_close(teaching._reads.views[f"{i}.delta.{side}"][slot].float(), tensor[0].float())
 
 
 @pytest.mark.parametrize("lengths", [(40,), (1,), (40, 3, 16)])
@@ -120,8 +187,8 @@ def test_padding_behind_segments_that_are_read_again_changes_none_of_their_losse
         for view in one._reads.views.values():
             view[1:] = torch.randn(view[1:].shape) * 0.1
     wanted = teaching._segments.losses(random_rows(teaching, lengths))
-    rows, room = random_rows(twin, lengths), twin._segments.padded(4, 48)
-    room.fill(rows)
-    torch.testing.assert_close(twin._segments._losses(room.rows)[: len(rows.targets)], wanted)
+    room = room_for(twin, 4, 48)
+    room.fill(random_rows(twin, lengths))
+    torch.testing.assert_close(twin._segments.losses(room.rows)[: len(lengths)], wanted)
     for name, view in teaching._state.views.items():
         torch.testing.assert_close(twin._state.views[name], view, atol=1e-5, rtol=1e-4)
