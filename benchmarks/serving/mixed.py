@@ -1,14 +1,16 @@
-"""Streams and lessons together through gRPC, from another process than the server's; and what the wire costs a step."""
+"""Streams and lessons together through gRPC, from other processes than the server's; and what the wire costs a step."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import random
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -27,6 +29,8 @@ from hope_serve.model.checkpoint import TOKENIZER, save_checkpoint
 from hope_serve.model.hope import HopeModel
 
 STREAMS = 256
+READERS = 4
+"""Processes that read: one alone is the measure of its own Python, not of the server."""
 LEARNING_SHARE = 0.1
 LESSON_TOKENS = 512
 ENDLESS = SamplingParams(temperature=0.0, max_tokens=2**20, ignore_eos=True)
@@ -47,19 +51,17 @@ async def _mixed(name: str, step_ms: float, device: str, streams: int, seconds: 
     learners = max(1, round(streams * LEARNING_SHARE / (1 - LEARNING_SHARE)))  # of all calls under way
     where = f"{name}, {streams} streams over gRPC"
     async with _served(name, device, streams) as (client, server):
-        gaps: list[float] = []
-        readers = [asyncio.create_task(_stream(client, number, gaps)) for number in range(streams)]
-        await _until_all_draw(gaps, streams)
-        alone, tokens = await _gaps(gaps, seconds), len(gaps)
-        step_before = await asyncio.to_thread(_step, server)
-        await asyncio.sleep(seconds / 4)
-        step = _mean(step_before, await asyncio.to_thread(_step, server))
-        pupils = [asyncio.create_task(_learn(client, number)) for number in range(learners)]
-        await asyncio.sleep(1.0)
-        beside = await _gaps(gaps, seconds)
-        learned = sum([await _ended(task) for task in pupils])
-        for task in readers:
-            await _ended(task)
+        with _Readers(server.target, streams) as readers:
+            await readers.all_draw()
+            gaps = await readers.gaps(seconds)
+            alone, tokens = percentiles(gaps), len(gaps)
+            step_before = await asyncio.to_thread(_step, server)
+            await asyncio.sleep(seconds / 4)
+            step = _mean(step_before, await asyncio.to_thread(_step, server))
+            pupils = [asyncio.create_task(_learn(client, number)) for number in range(learners)]
+            await asyncio.sleep(1.0)
+            beside = percentiles(await readers.gaps(seconds))
+            learned = sum([await _ended(task) for task in pupils])
     rate = tokens / seconds
     share = 1 - step_ms / 1e3 * rate / streams
     return [
@@ -74,6 +76,67 @@ async def _mixed(name: str, step_ms: float, device: str, streams: int, seconds: 
         Figure(f"{where}: p99 beside over alone", beside["p99"] / alone["p99"], "times", "<= 2"),
         Figure(f"{where}: tokens learned beside", learned / (seconds + 1), "tokens/s"),
     ]
+
+
+class _Readers:
+    """Processes that read endless streams and note the seconds between tokens."""
+
+    def __init__(self, target: str, streams: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for at in range(READERS):
+            here, there = context.Pipe()
+            numbers = list(range(at, streams, READERS))
+            process = context.Process(target=_reader, args=(target, numbers, there), daemon=True)
+            process.start()
+            self._pipes.append(here)
+            self._processes.append(process)
+        self._streams = streams
+
+    def __enter__(self) -> _Readers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.terminate()
+            process.join()
+
+    async def gaps(self, seconds: float) -> list[float]:
+        """Everybody's, of so many seconds."""
+        await asyncio.to_thread(self._taken)
+        await asyncio.sleep(seconds)
+        return await asyncio.to_thread(self._taken)
+
+    async def all_draw(self) -> None:
+        """First steps compile and load; wait until tokens come evenly."""
+        for _ in range(600):
+            if len(await self.gaps(0.2)) > 4 * self._streams:
+                return
+        raise RuntimeError("the streams did not begin to draw within two minutes")
+
+    def _taken(self) -> list[float]:
+        for pipe in self._pipes:
+            pipe.send(None)
+        return [gap for pipe in self._pipes for gap in pipe.recv()]
+
+
+def _reader(target: str, numbers: list[int], pipe: Connection) -> None:
+    asyncio.run(_read(target, numbers, pipe))
+
+
+async def _read(target: str, numbers: list[int], pipe: Connection) -> None:
+    """Read streams, and hand over their gaps whenever somebody asks."""
+    gaps: list[float] = []
+    async with AsyncHopeClient(target, ChannelOptions(timeout_seconds=3600, retries=False)) as client:
+        tasks = [asyncio.create_task(_stream(client, number, gaps)) for number in numbers]
+        while True:
+            await asyncio.to_thread(pipe.recv)
+            pipe.send(list(gaps))
+            gaps.clear()
+            for task in tasks:
+                if task.done():
+                    task.result()
 
 
 async def _stream(client: AsyncHopeClient, number: int, gaps: list[float]) -> None:
@@ -105,25 +168,10 @@ async def _learn(client: AsyncHopeClient, number: int) -> int:
     return learned
 
 
-async def _gaps(gaps: list[float], seconds: float) -> dict[str, float]:
-    gaps.clear()
-    await asyncio.sleep(seconds)
-    return percentiles(list(gaps))
-
-
-async def _until_all_draw(gaps: list[float], streams: int) -> None:
-    """First steps compile and load; wait until tokens come evenly."""
-    for _ in range(600):
-        await asyncio.sleep(0.2)
-        if len(gaps) > 4 * streams:
-            return
-    raise RuntimeError("the streams did not begin to draw within two minutes")
-
-
-async def _ended(task: asyncio.Task[int] | asyncio.Task[None]) -> int:
+async def _ended(task: asyncio.Task[int]) -> int:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        return (await task) or 0
+        return await task
     return 0
 
 

@@ -28,15 +28,22 @@ class Driven(Protocol):
     slots: int
     context: int
     """Sequences at a time, and tokens of each, at most."""
+    reads_beside: bool
+    """Whether prompts are read beside the drawing of others, so that who began first draws on until the last begins."""
     ended: set[str]
     """Sequences that have ended since somebody looked."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether every sequence has ended."""
+        ...
 
     def add(self, prompt: list[int], max_tokens: int, user: int) -> str:
         """Begin a sequence of a user; returns its name."""
         ...
 
     def step(self) -> dict[str, int]:
-        """Tokens that each sequence has got by this step."""
+        """Tokens that each sequence has got by this step; none where every sequence has ended."""
         ...
 
     def stop(self) -> None:
@@ -53,34 +60,38 @@ def together(engine: Driven, name: str, batches: tuple[int, ...], histories: tup
     for history in histories:
         for count in batches:
             label = f"{engine.name}, {name}: {count} users, history {history}"
-            length = history + _reading(count, history) + DRAWN
+            length = history + _drawn(engine, count, history)
             if count > engine.slots or length > engine.context or count * length > engine.capacity:
                 print(f"{label}: does not fit {engine.slots} slots, {engine.capacity} tokens in all", flush=True)
                 continue
             yield from _window(engine, label, name, count, history)
 
 
-def _reading(count: int, history: int) -> int:
-    """Steps after which everybody's prompt was read."""
-    return count * history // STEP_TOKENS + 2
+def _drawn(engine: Driven, count: int, history: int) -> int:
+    """Tokens that each draws at most, those before everybody's prompt was read included."""
+    if engine.reads_beside and count > 1:
+        return max(DRAWN, engine.context - history)
+    return count * history // STEP_TOKENS + 2 + DRAWN
 
 
 def _window(engine: Driven, label: str, name: str, count: int, history: int) -> Iterator[Figure]:
     """The median step among those in which everybody got a token."""
     began = time.perf_counter()
     for user in range(count):
-        engine.add(_prompt(name, history, user), _reading(count, history) + DRAWN, user)
+        engine.add(_prompt(name, history, user), _drawn(engine, count, history), user)
     steps, first = [], 0.0
     while len(steps) < DRAWN - 8 and time.perf_counter() - began < CELL_SECONDS:
         before = time.perf_counter()
         got = engine.step()
         now = time.perf_counter()
+        if not got and engine.idle:
+            break
         if len(got) == count:
             first = first or now - began
             steps.append((now - before, sum(got.values())))
     engine.stop()
     if len(steps) < 8:
-        print(f"{label}: not all drew within {CELL_SECONDS:g} s", flush=True)
+        print(f"{label}: not all drew together within {CELL_SECONDS:g} s and {engine.context} tokens", flush=True)
         return
     rates = sorted(tokens / seconds for seconds, tokens in steps[2:])
     yield Figure(label, rates[len(rates) // 2], "tokens/s")

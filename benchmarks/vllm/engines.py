@@ -84,10 +84,15 @@ class VllmDriven:
         self._vllm = LLMEngine(settings, Executor.get_class(settings), log_stats=False, multiprocess_mode=False)
         cache = self._vllm.vllm_config.cache_config
         self.capacity = int(cache.num_gpu_blocks or 0) * int(cache.block_size)
-        self.slots, self.context = max(BATCHES), CONTEXT
+        self.slots, self.context, self.reads_beside = max(BATCHES), CONTEXT, False
         self.ended: set[str] = set()
         self._open: set[str] = set()
         self._count = 0
+
+    @property
+    def idle(self) -> bool:
+        """See ``Driven.idle``."""
+        return not self._open
 
     def add(self, prompt: list[int], max_tokens: int, user: int) -> str:
         """See ``Driven.add``."""
@@ -157,11 +162,16 @@ class NativeDriven:
         form = native_codec(loaded, config, device=DEVICE).form
         self._rows = [row_of(form, row) for row in memories(name, users, pinned=False)]
         self._runner.run(self._engine.start())
-        self.capacity, self.slots, self.context = slots * context, slots, context
+        self.capacity, self.slots, self.context, self.reads_beside = slots * context, slots, context, True
         self.ended: set[str] = set()
-        self._got: asyncio.Queue[str] = asyncio.Queue()
+        self._got: asyncio.Queue[str | Exception] = asyncio.Queue()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._count = 0
+
+    @property
+    def idle(self) -> bool:
+        """See ``Driven.idle``."""
+        return not self._tasks
 
     def add(self, prompt: list[int], max_tokens: int, user: int) -> str:
         """See ``Driven.add``."""
@@ -186,10 +196,15 @@ class NativeDriven:
 
     async def _heard(self) -> dict[str, int]:
         got: dict[str, int] = {}
+        if self.idle and self._got.empty():
+            return got
         name = await self._got.get()
         while True:
-            got[name] = got.get(name, 0) + 1
-            if len(got) == len(self._tasks):
+            if isinstance(name, Exception):
+                raise name
+            if name:
+                got[name] = got.get(name, 0) + 1
+            if len(got) >= len(self._tasks):
                 return got
             try:
                 name = await asyncio.wait_for(self._got.get(), 0.02)
@@ -209,12 +224,16 @@ class NativeDriven:
         from hope_serve.api.engine import GenerateTask, TokenDrawn
 
         asked = SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)
-        async for came in self._engine.generate(GenerateTask(prompt=prompt, sampling=asked, memory=memory)):
-            for event in came:
-                if isinstance(event, TokenDrawn):
-                    self._got.put_nowait(name)
+        try:
+            async for came in self._engine.generate(GenerateTask(prompt=prompt, sampling=asked, memory=memory)):
+                for event in came:
+                    if isinstance(event, TokenDrawn):
+                        self._got.put_nowait(name)
+        except Exception as error:  # noqa: BLE001  whoever waits for tokens hears of it
+            self._got.put_nowait(error)
         self.ended.add(name)
         self._tasks.pop(name, None)
+        self._got.put_nowait("")
 
 
 def row_of(form: Any, memory: Tensor) -> Tensor:
