@@ -16,7 +16,7 @@ from hope_serve.training.lessons.judge import Judge, abstains, holds_any, holds_
 from hope_serve.training.lessons.lesson import Adapt, Question
 from hope_serve.training.lessons.people import Habits, Known, People
 from hope_serve.training.lessons.prose import Prose
-from hope_serve.training.lessons.scenes import Scenes
+from hope_serve.training.lessons.scenes import Happened, Scenes
 from hope_serve.training.personas import Split
 
 NOISE_TOKENS = 220
@@ -231,7 +231,9 @@ class CaseBook:
             scenes = self._scenes.choose(4)
             first = self._people.surround([self._scenes.tell(one) for one in scenes], 0)
             for change, cases in ((self._scenes.change, corrected), (self._scenes.end, ended)):
-                changed = next((found for one in scenes if (found := change(one))), None)
+                changed = next(
+                    (found for one in scenes if (found := change(one)) and not _asks_whether(found[1])), None
+                )
                 if changed:
                     second = self._people.surround([changed[0]], 0)
                     cases.append(Case(adapts=(first, second), asked=(self._scenes.question(changed[1]),)))
@@ -275,6 +277,10 @@ class CaseBook:
 def accepting(question: str, answers: Sequence[str]) -> Question:
     """A question that any of ``answers`` is right for; none of them: it was never told."""
     return Question(question, "", tuple(answers), "told" if answers else "untold")
+
+
+def _asks_whether(one: Happened) -> bool:
+    return one.ending is not None and one.ending.asks_whether
 
 
 def _row(name: str, cases: Sequence[Case], judge: Judge, *, low_is_good: bool = False) -> Row:

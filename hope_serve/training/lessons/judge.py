@@ -35,10 +35,16 @@ def abstains(_: Question, said: str) -> bool:
 
 
 def says_ended(question: Question, said: str) -> bool:
-    """Whether the reply says the new state: the very answer, or a denial that is not ignorance."""
+    """Whether the reply says the new state: the very answer, or a denial that is not ignorance.
+
+    A denial within what was told before ("no sugar") denies nothing.
+    """
     if _plain(said) == _plain(question.answer):
         return True
-    return bool(_NEGATIONS.search(said.lower())) and not abstains(question, said)
+    heard = said.lower()
+    for value in question.gone:
+        heard = heard.replace(value.lower(), "")
+    return bool(_NEGATIONS.search(heard)) and not abstains(question, said)
 
 
 def _plain(text: str) -> str:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 UNKNOWN_ANSWER = "I do not know that yet."
 """The one way to say that something was never told: learned by its first word, and easy to recognise."""
+OVER = "Not any more."
+"""What every answer about something that has come to its end begins with, for the same reason."""
 
 
 class Adapt(NamedTuple):
@@ -24,13 +26,15 @@ class Question(NamedTuple):
     """A question in a fresh context and the answer wanted.
 
     values: the parts of the answer that have to be remembered; kind: told, untold, corrected, ended, joined, cloze,
-    read (what is asked for stands in the prompt) or text (no chat: ``prompt`` is continued).
+    read (what is asked for stands in the prompt) or text (no chat: ``prompt`` is continued); gone: what was told
+    before, and holds no longer.
     """
 
     prompt: str
     answer: str
     values: tuple[str, ...] = ()
     kind: str = "told"
+    gone: tuple[str, ...] = ()
 
 
 class Episode(NamedTuple):

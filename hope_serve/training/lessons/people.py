@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER, Adapt, Episode, Question
+from hope_serve.training.lessons.lesson import OVER, UNKNOWN_ANSWER, Adapt, Episode, Question
 from hope_serve.training.lessons.prose import Prose
 from hope_serve.training.lessons.relations import Relation, load_relations, load_values, side, wordings
 from hope_serve.training.lessons.wording import ACKNOWLEDGEMENTS, asked, before, filled, told
@@ -19,12 +19,16 @@ TOKENS_PER_WORD = 1.45
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is true of a relation at the end: an answer, the words in it that have to be remembered, and how it came."""
+    """What is true of a relation at the end: an answer, the words in it that have to be remembered, and how it came.
+
+    gone: the value that an end has taken away.
+    """
 
     relation: Relation
     answer: str
     value: str
     kind: str
+    gone: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,8 @@ class People:
     def question(self, known: Known) -> Question:
         """A question about what is known."""
         values = (known.value,) if known.value else ()
-        return Question(self._asking(known.relation), known.answer, values, known.kind)
+        gone = (known.gone,) if known.gone else ()
+        return Question(self._asking(known.relation), known.answer, values, known.kind, gone)
 
     def _in_prompt(self, told_of: Sequence[Relation]) -> Question:
         """What was never told, but stands before the question."""
@@ -154,9 +159,8 @@ class People:
             return None
         ending = self.draw.choice(wordings(known.relation.ended, self.split))
         told_text = self._worded((ending.telling,), "", known.value, all_of_them=True)
-        return told_text, Known(
-            relation=known.relation, answer=filled(ending.answer, "", known.value), value="", kind="ended"
-        )
+        answer = f"{OVER} {filled(ending.answer, '', known.value)}"
+        return told_text, Known(relation=known.relation, answer=answer, value="", kind="ended", gone=known.value)
 
     def spread(self, pieces: list[str], *, max_words: int, max_adapts: int) -> tuple[Adapt, ...]:
         """The pieces in their order over adaptations, at least half of ``max_adapts``, amid some other prose."""

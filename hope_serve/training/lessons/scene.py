@@ -28,6 +28,9 @@ from hope_serve.training.lessons.relations import load_values
 SCENES_ONE_IN = 10
 OLD = "old"
 _SLOT = re.compile(r"\{([a-z]|old)\}")
+_WHETHER = re.compile(
+    r"(do|does|did|is|are|am|was|were|has|have|had|can|could|may|must|shall|should|will|would)\b", re.IGNORECASE
+)
 
 
 class Asking(NamedTuple):
@@ -50,6 +53,11 @@ class Ending(NamedTuple):
     telling: str
     question: str
     answer: str
+
+    @property
+    def asks_whether(self) -> bool:
+        """Whether yes or no is asked for, so that a guess is right half of the time."""
+        return bool(_WHETHER.match(self.question))
 
 
 @dataclass(frozen=True, kw_only=True)

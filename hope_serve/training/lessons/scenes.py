@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER, Episode, Question
+from hope_serve.training.lessons.lesson import OVER, UNKNOWN_ANSWER, Episode, Question
 from hope_serve.training.lessons.people import Known, People
 from hope_serve.training.lessons.relations import Relation, side
 from hope_serve.training.lessons.scene import OLD, Asking, Ending, Scene, filled, load_scenes, slots_of
@@ -23,6 +23,8 @@ WORDS_PER_SCENE = 20
 """About what one telling takes, for planning."""
 FACTS_TOO, NEAR_MISS = 0.35, 0.4
 """How often facts of relations are told between the scenes; how often an untold question differs by a value alone."""
+STILL, YES = 0.3, "Yes, as far as I know."
+"""How often it is asked whether something that has not ended still is so, and the answer."""
 
 
 class Happened(NamedTuple):
@@ -118,12 +120,21 @@ class Scenes:
             second = self._draw.choice([asking for asking in one.scene.askings if asking != first])
             for asking in (first, second):
                 found += [self._question(one, asking), self._untold(happened, one, asking)]
+            if still := self._still(one):
+                found += [still, self._untold(happened, one, second)]
         told_of = [one.relation for one in facts]
         for known in facts:
             found += [self._people.question(known), self._people.unknown(told_of, near=known.relation)]
         if self._draw.random() < self._people.habits.in_prompt:
             found.append(self._in_prompt([one.scene for one in happened]))
         return found
+
+    def _still(self, one: Happened) -> Question | None:
+        """Whether something is so that has not ended; None where nobody asks that."""
+        whether = [ending for ending in one.scene.endings if ending.asks_whether and ending.answer.startswith("No,")]
+        if not whether or one.changed or self._draw.random() >= STILL:
+            return None
+        return Question(self._asked(self._draw.choice(whether).question, one.values), YES)
 
     def _in_prompt(self, told_of: Sequence[Scene]) -> Question:
         """What was never told, but stands before the question."""
@@ -140,7 +151,9 @@ class Scenes:
 
     def _ended(self, one: Happened, ending: Ending) -> Question:
         values = {slot: to_listener(one.values[slot]) for slot in slots_of(ending.answer)}
-        return Question(self._asked(ending.question, one.values), filled(ending.answer, values), (), "ended")
+        answer = filled(ending.answer, values)
+        said = answer if ending.asks_whether else f"{OVER} {answer}"
+        return Question(self._asked(ending.question, one.values), said, (), "ended", tuple(one.values.values()))
 
     def _untold(self, happened: Sequence[Happened], one: Happened, asking: Asking) -> Question:
         """The same question with another value in it where it has one, or a question about another scene."""
@@ -154,7 +167,7 @@ class Scenes:
         told_of = [each.scene for each in happened]
         while (other := self._draw.choice(self.scenes)) in told_of:
             continue
-        text = self._draw.choice(other.askings).question
+        text = self._draw.choice([a.question for a in other.askings] + [e.question for e in other.endings])
         return Question(self._asked(text, self._happened(other).values), UNKNOWN_ANSWER, (), "untold")
 
     def _happened(self, scene: Scene) -> Happened:

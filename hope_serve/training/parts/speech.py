@@ -11,10 +11,11 @@ from hope_serve.chat_template import ChatTemplate
 from hope_serve.convert.source import Dialogue
 from hope_serve.training.lessons.lesson import Adapt, Question
 
-FIRST_WEIGHT, UNTOLD_WEIGHT, VALUE_WEIGHT, TEXT_WEIGHT = 5.0, 3.0, 2.0, 0.4
+FIRST_WEIGHT, UNTOLD_WEIGHT, VALUE_WEIGHT, TEXT_WEIGHT = 5.0, 4.0, 2.0, 0.4
 """The first word decides between a value and not knowing; plain text counts little, as there is so much of it.
 
-Of what was never told it counts less: with 5 for both, 96 of 100 untold questions were refused and 15 of 100 told ones.
+Of what was never told it counts less: with 5 for both, 96 of 100 untold questions were refused and 15 of 100 told ones;
+with 3, 83 and 6.
 """
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer briefly.", "You talk with a friend of yours.")
 _MARK = "\u241f"

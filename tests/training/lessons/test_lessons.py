@@ -9,7 +9,7 @@ import pytest
 
 from hope_serve.training.lessons.completions import completion_episode, continued_episode
 from hope_serve.training.lessons.joined import Joined
-from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER
+from hope_serve.training.lessons.lesson import OVER, UNKNOWN_ANSWER
 from hope_serve.training.lessons.people import Habits, People
 from hope_serve.training.lessons.prose import Prose
 from hope_serve.training.lessons.relations import load_relations, load_values, side, wordings
@@ -128,7 +128,9 @@ def test_a_correction_replaces_the_value_and_an_end_leaves_none():
     assert corrected.value != known.value
     assert corrected.value.lower() in text.lower()
     _, ended = drawn.end(known)
-    assert (ended.value, ended.kind) == ("", "ended")
+    assert (ended.value, ended.kind, ended.gone) == ("", "ended", known.value)
+    question = drawn.question(ended)
+    assert question.answer.startswith(OVER) and question.gone == (known.value,) and not question.values
 
 
 def test_an_untold_question_is_never_answered_by_something_told():

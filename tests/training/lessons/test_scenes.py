@@ -7,15 +7,16 @@ import re
 
 from support.scenes import LATER, POOLS, SWAP
 
-from hope_serve.training.lessons.lesson import UNKNOWN_ANSWER
+from hope_serve.training.lessons.lesson import OVER, UNKNOWN_ANSWER
 from hope_serve.training.lessons.people import Habits, People
 from hope_serve.training.lessons.prose import Prose
 from hope_serve.training.lessons.relations import side
-from hope_serve.training.lessons.scene import load_scenes, parse_scene
-from hope_serve.training.lessons.scenes import Scenes
+from hope_serve.training.lessons.scene import Asking, load_scenes, parse_scene
+from hope_serve.training.lessons.scenes import YES, Scenes
 from hope_serve.training.lessons.wording import to_listener
 from hope_serve.training.personas import Split
 
+SWAPPED = Asking("Who has it now?", "{n} has it.")
 TEXT = "The rain fell on the harbour all day. Nobody spoke of the ship again. She closed the door behind her. " * 80
 PLAIN = Habits(noisy_words=False, prose=0, turns=0, in_prompt=0)
 
@@ -43,7 +44,29 @@ def test_what_is_said_later_is_what_is_asked_for_and_what_is_answered():
     _, over = drawn.end(happened)
     values = happened.values
     answer = f"No, it broke, and {values['n']} has your {to_listener(values['x'])}."
-    assert drawn.question(over) == ("Do we still have that ladder?", answer, (), "ended")
+    gone = tuple(values.values())
+    assert drawn.question(over) == ("Do we still have that ladder?", answer, (), "ended", gone)
+
+
+def test_what_is_over_is_said_in_the_same_words_first_unless_yes_or_no_was_asked_for():
+    drawn = scenes(Split.TRAIN)
+    asks_what = LATER.replace("Do we still have that ladder? | No, it broke", "Which ladder is ours? | None, it broke")
+    drawn.scenes = (parse_scene(SWAP + asks_what, POOLS),)
+    _, over = drawn.end(drawn.choose(1)[0])
+    assert drawn.question(over).answer.startswith(f"{OVER} None, it broke")
+
+
+def test_whether_something_still_is_so_is_asked_while_it_is_too_and_where_nobody_told_it():
+    drawn = scenes(Split.TRAIN)
+    drawn.scenes = (parse_scene(SWAP + LATER, POOLS),)
+    one = drawn.choose(1)[0]
+    stills = [found for _ in range(100) if (found := drawn._still(one))]
+    assert {(q.prompt, q.answer) for q in stills} == {("Do we still have that ladder?", YES)}
+    assert 10 < len(stills) < 60
+    assert drawn._still(drawn.change(one)[1]) is None
+    told = drawn._happened(parse_scene(SWAP, POOLS))
+    asked = {drawn._untold([told], told, SWAPPED).prompt for _ in range(100)}
+    assert "Do we still have that ladder?" in asked
 
 
 def test_what_was_true_before_is_not_asked_for_as_if_nobody_had_told_it():

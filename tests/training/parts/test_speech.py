@@ -78,6 +78,8 @@ def test_turns_are_told_by_the_template_and_text_as_it_stands(speech):
         (says_ended, Question("", "You have no horse."), "You no longer have a horse.", True),
         (says_ended, Question("", "You have no horse."), UNKNOWN_ANSWER, False),
         (says_ended, Question("", "You are retired."), "You work at the bank.", False),
+        (says_ended, Question("", "", (), "ended", ("with no sugar",)), "You take it with no sugar.", False),
+        (says_ended, Question("", "", (), "ended", ("with no sugar",)), "You no longer take it with no sugar.", True),
     ],
 )
 def test_replies_are_judged_by_their_words(judge, question, said, right):
