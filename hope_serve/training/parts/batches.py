@@ -17,6 +17,7 @@ from hope_serve.convert.source import Dialogue
 from hope_serve.model.attention_learn import Told
 from hope_serve.training.lessons.completions import completion_episode, continued_episode
 from hope_serve.training.lessons.joined import Joined
+from hope_serve.training.lessons.labelled import Labelled
 from hope_serve.training.lessons.lesson import Adapt, Episode
 from hope_serve.training.lessons.people import TOKENS_PER_WORD, WORDS_PER_FACT, People
 from hope_serve.training.lessons.prose import Prose
@@ -35,9 +36,10 @@ from hope_serve.training.parts.speech import Speech
 from hope_serve.training.personas import Split
 
 _AT_ONCE = frozenset({"completion", "joined", "continued"})
-KINDS = ("facts", "scenes", "completion", "joined", "continued")
-SHARES = (0.34, 0.42, 0.1, 0.09, 0.05)
-"""Of the lessons: facts of people, what happened to them, sentences to complete, facts to join, texts to continue."""
+KINDS = ("facts", "scenes", "completion", "joined", "continued", "labelled")
+SHARES = (0.32, 0.4, 0.1, 0.08, 0.04, 0.06)
+"""Of the lessons: facts of people, what happened to them, sentences to complete, facts to join, texts to continue, and
+examples with labels."""
 NOISE_TOKENS = (48, 220)
 NOISE_ENDS = 0.4
 """How likely it is, over a lesson's chunks, that no more is told after a passage."""
@@ -105,6 +107,7 @@ class BatchMaker:
         self.people = People(Split.TRAIN, self.prose, self.draw)
         self.joined = Joined(Split.TRAIN, self.draw)
         self.scenes = Scenes(Split.TRAIN, self.people, self.draw)
+        self.labelled = Labelled(self.people.relations, Split.TRAIN, self.draw)
 
     def batch(self, bucket: Bucket) -> Batch:
         """One batch of the bucket's size."""
@@ -144,6 +147,8 @@ class BatchMaker:
             return continued_episode(self.prose, max_words=min(int(words * 0.9), 120))
         if kind == "joined":
             return self.joined.episode(self.people, max_words=words)
+        if kind == "labelled":
+            return self.labelled.episode(max_words=words, max_adapts=bucket.fact_chunks)
         if kind == "scenes":
             count = self._count(bucket, words // WORDS_PER_SCENE)
             return self.scenes.episode(count, max_words=words, max_adapts=bucket.fact_chunks)
