@@ -14,6 +14,8 @@ from hope_serve.training.personas import Fact, PersonaFactory
 
 AGAIN_WEIGHT, ANSWER_WEIGHT = 2.0, 3.0
 """What a token counts that the context tells, beside 1 for a token of plain text."""
+ANYWHERE, BEHIND_OTHERS = 0.5, 0.35
+"""How many rows do not begin as a document does, and how many begin with text that nothing asks for."""
 LONG = 256
 """Tokens from which on a row has room for questions."""
 FIRST_WORD = 300
@@ -59,10 +61,22 @@ class Reading:
         if tokens >= LONG and self._prose:
             kinds += [(self.passage, 3), (self.sentences_again, 2)]
         kind = self._draw.choices([k for k, _ in kinds], [share for _, share in kinds])[0]
-        row = Row([self._tokenizer.doc], [0.0])
+        row = self._beginning(tokens)
         while len(row.ids) < tokens:
             kind(row, tokens - len(row.ids))
         return Row(row.ids[:tokens], row.weights[:tokens])
+
+    def _beginning(self, tokens: int) -> Row:
+        """The mark of a document, or the middle of one; in a third of the rows other text besides, up to half the row.
+
+        A model that never saw a context without the mark, or a full memory, reads nothing there.
+        """
+        row = Row([self._tokenizer.doc], [0.0])
+        if self._draw.random() < ANYWHERE:
+            row = Row(self._window(2)[1:], [0.0])
+        if self._draw.random() < BEHIND_OTHERS:
+            row.add(self._window(self._draw.randint(1, max(1, tokens // 2))))
+        return row
 
     def repeated(self, row: Row, room: int) -> None:
         """A span of plain text, other text, the same span again, once or twice."""

@@ -33,9 +33,19 @@ def test_a_row_has_exactly_the_tokens_asked_for_and_a_weight_for_each(reading, t
     for _ in range(40):
         row = reading.row(TOKENS)
         assert len(row.ids) == len(row.weights) == TOKENS
-        assert row.ids[0] == tokenizer.doc
+        assert row.weights[0] == 0.0
         seen |= set(row.weights)
     assert seen == {0.0, 1.0, AGAIN_WEIGHT, ANSWER_WEIGHT}
+
+
+def test_rows_begin_as_documents_do_or_anywhere_and_some_behind_other_text(reading, tokenizer, monkeypatch):
+    for kind in ("repeated", "echo", "pairs", "register", "passage", "sentences_again"):
+        monkeypatch.setattr(reading, kind, lambda row, room: row.add([1] * room, AGAIN_WEIGHT))
+    rows = [reading.row(TOKENS) for _ in range(200)]
+    assert 60 < sum(row.ids[0] == tokenizer.doc for row in rows) < 140
+    behind = [row.weights.index(AGAIN_WEIGHT) - 1 for row in rows]
+    assert 40 < sum(tokens > 0 for tokens in behind) < 100
+    assert TOKENS // 4 < max(behind) <= TOKENS // 2
 
 
 @pytest.mark.parametrize("kind", ["repeated", "echo", "sentences_again", "pairs"])
