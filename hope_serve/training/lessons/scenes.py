@@ -86,7 +86,7 @@ class Scenes:
             return None
         slot, telling = self._draw.choice(one.scene.changes)
         old = one.values[slot]
-        new = self._draw.choice([v for v in one.scene.slots[slot] if v != old])
+        new = self._draw.choice([v for v in one.scene.slots[slot] if v not in one.values.values()])
         after = one._replace(values={**one.values, slot: new}, changed=slot, old=old)
         return self._told(telling, {**after.values, OLD: old}), after
 
@@ -160,7 +160,7 @@ class Scenes:
         slots = slots_of(asking.question)
         if slots and self._draw.random() < NEAR_MISS:
             slot = self._draw.choice(slots)
-            was_told = {one.values[slot], one.old if slot == one.changed else ""}
+            was_told = {*one.values.values(), one.old}
             if others := [value for value in one.scene.slots[slot] if value not in was_told]:
                 values = {**one.values, slot: self._draw.choice(others)}
                 return Question(self._asked(asking.question, values), UNKNOWN_ANSWER, (), "untold")
@@ -171,7 +171,10 @@ class Scenes:
         return Question(self._asked(text, self._happened(other).values), UNKNOWN_ANSWER, (), "untold")
 
     def _happened(self, scene: Scene) -> Happened:
-        return Happened(scene, {slot: self._draw.choice(values) for slot, values in scene.slots.items()})
+        chosen: dict[str, str] = {}
+        for slot, values in scene.slots.items():  # two of one pool are of two people
+            chosen[slot] = self._draw.choice([value for value in values if value not in chosen.values()] or values)
+        return Happened(scene, chosen)
 
     def _known(self, relation: Relation) -> Known:
         return self._people.known(relation, self._people.value(relation))

@@ -16,6 +16,13 @@ from hope_serve.training.lessons.scenes import YES, Scenes
 from hope_serve.training.lessons.wording import to_listener
 from hope_serve.training.personas import Split
 
+COUSINS = """a = @man_name
+b = @man_name
+T: My cousin {a} has a son, {b}.
+T: {b} is the son of my cousin {a}.
+Q: What is my cousin called? | {a}.
+Q: Whose father is {a}? | {b}'s.
+C b: No, {old} is the neighbour's, my cousin's boy is {b}."""
 SWAPPED = Asking("Who has it now?", "{n} has it.")
 TEXT = "The rain fell on the harbour all day. Nobody spoke of the ship again. She closed the door behind her. " * 80
 PLAIN = Habits(noisy_words=False, prose=0, turns=0, in_prompt=0)
@@ -77,6 +84,18 @@ def test_what_was_true_before_is_not_asked_for_as_if_nobody_had_told_it():
     near = {text for text in asked if text.startswith("What did I give for ")}
     assert len(near) == len(POOLS["man_name"]) - 2
     assert not any(f"{name}'s" in text for text in near for name in (after.old, after.values["n"]))
+
+
+def test_two_slots_of_one_pool_never_have_one_value():
+    drawn = scenes(Split.TRAIN)
+    cousins = parse_scene(COUSINS, POOLS)
+    for _ in range(200):
+        one = drawn._happened(cousins)
+        assert one.values["a"] != one.values["b"]
+        _, after = drawn.change(one)
+        assert after.values["a"] != after.values["b"]
+        untold = drawn._untold([one], one, cousins.askings[1]).prompt
+        assert untold not in {f"Whose father is {name}?" for name in one.values.values()}
 
 
 def test_what_changed_is_told_after_what_it_changes():
