@@ -50,11 +50,11 @@ class Labelled:
         self._relations = [one for one in relations if len(wordings(one.askings, split)) >= 2]
 
     def episode(self, *, max_words: int, max_adapts: int = 1) -> Episode:
-        """Two to six topics in at most about ``max_words`` words; what is asked stands in no example."""
-        num_examples = max(2, max_words // WORDS_PER_EXAMPLE)
-        count = self._draw.randint(2, max(2, min(6, num_examples)))
+        """Up to six topics in at most about ``max_words`` words; what is asked stands in no example."""
+        num_examples = max(1, max_words // WORDS_PER_EXAMPLE)
+        count = self._draw.randint(min(2, num_examples), min(6, num_examples))
         chosen = self._chosen(count + 1)
-        topics = self._topics(chosen[:-1], num_examples // count)
+        topics = self._topics(chosen[:-1], num_examples // count, max_words // count)
         wording = self._draw.choice(ASKINGS)
         examples = [(text, topic.label) for topic in topics for text in topic.told]
         self._draw.shuffle(examples)
@@ -71,12 +71,12 @@ class Labelled:
                 break
         return chosen
 
-    def _topics(self, relations: Sequence[Relation], each: int) -> list[_Topic]:
-        own = self._draw.random() < OWN_LABEL
+    def _topics(self, relations: Sequence[Relation], each: int, words_each: int) -> list[_Topic]:
+        own = words_each >= WORDS_PER_EXAMPLE and self._draw.random() < OWN_LABEL
         words = self._draw.sample(_ARBITRARY, len(relations))
         topics = []
         for relation, word in zip(relations, words, strict=True):
-            texts = list(wordings(relation.askings, self._split))
+            texts = _short(wordings(relation.askings, self._split), words_each)
             self._draw.shuffle(texts)
             most = min(max(1, each), len(texts) - 1, 4)
             topics.append(_Topic(relation.attribute if own else word, texts[:most], texts[most:]))
@@ -85,9 +85,10 @@ class Labelled:
     def _questions(self, topics: Sequence[_Topic], other: Relation, wording: str) -> list[Question]:
         found = []
         for topic in topics:
-            for text in self._draw.sample(topic.asked, min(2, len(topic.asked))):
+            for text in topic.asked[: 2 if len(topics) > 1 else 1]:
                 found.append(Question(wording.replace("{x}", text), topic.label, (topic.label,)))
-        for text in self._draw.sample(wordings(other.askings, self._split), max(1, round(UNTOLD * len(topics)))):
+        others = _short(wordings(other.askings, self._split), WORDS_PER_EXAMPLE)
+        for text in self._draw.sample(others, max(1, min(len(others), round(UNTOLD * len(topics))))):
             found.append(Question(wording.replace("{x}", text), UNKNOWN_ANSWER, (), "untold"))
         self._draw.shuffle(found)
         return found
@@ -102,3 +103,9 @@ class Labelled:
             pairs = ((("user", wording.replace("{x}", text)), ("assistant", label)) for text, label in examples)
             return Adapt(turns=tuple(turn for pair in pairs for turn in pair))
         return Adapt(text="\n".join(f"{wording.replace('{x}', text)} {label}" for text, label in examples))
+
+
+def _short(texts: Sequence[str], words: int) -> list[str]:
+    """Those of at most about ``words`` words; the two shortest at least."""
+    by_length = sorted(texts, key=len)
+    return by_length[:2] + [text for text in by_length[2:] if len(text.split()) <= words]

@@ -52,5 +52,12 @@ def test_a_lesson_keeps_to_its_room_and_its_number_of_adaptations():
         assert len(heard(lesson).split()) < 240
 
 
+def test_where_there_is_hardly_room_one_topic_is_told_in_a_few_words():
+    for seed in range(40):
+        lesson = drawn(seed).episode(max_words=14)
+        assert len(heard(lesson).split()) <= 24
+        assert [question.kind for question in lesson.questions if question.kind == "told"] == ["told"]
+
+
 def test_the_same_seed_gives_the_same_lesson():
     assert drawn(5).episode(max_words=90) == drawn(5).episode(max_words=90)
