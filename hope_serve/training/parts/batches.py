@@ -37,7 +37,7 @@ from hope_serve.training.personas import Split
 
 _AT_ONCE = frozenset({"completion", "joined", "continued"})
 KINDS = ("facts", "scenes", "completion", "joined", "continued", "labelled")
-SHARES = (0.32, 0.4, 0.1, 0.08, 0.04, 0.06)
+SHARES = (0.3, 0.43, 0.09, 0.08, 0.04, 0.06)
 """Of the lessons: facts of people, what happened to them, sentences to complete, facts to join, texts to continue, and
 examples with labels."""
 NOISE_TOKENS = (48, 220)
