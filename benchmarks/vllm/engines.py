@@ -233,7 +233,7 @@ class NativeDriven:
             self._got.put_nowait(error)
         self.ended.add(name)
         self._tasks.pop(name, None)
-        self._got.put_nowait("")
+        self._got.put_nowait("")  # nobody's token: whoever waits for the last one looks again
 
 
 def row_of(form: Any, memory: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from hope_kernels.sample.op import sample
@@ -15,6 +17,8 @@ from hope_serve.engine.pools import Pools
 from hope_serve.engine.sequence import Sequence
 from hope_serve.model.serving.batch import Batch
 from hope_serve.model.serving.model import ServedModel
+
+T = TypeVar("T")
 
 FEW = 16
 """Up to so many sequences a step that fills no chunk has a graph of its own, without the kernels that commit."""
@@ -61,18 +65,12 @@ class DecodeGraphs:
     def captured(self, count: int, *, fills_chunk: bool, reads_memory: bool = True) -> Graph:
         """A graph of its own, for ``count`` sequences."""
         slots = torch.zeros(count, dtype=torch.int32, device=self._model.device)
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                self._step(
-                    slots, fills_chunk=fills_chunk, reads_memory=reads_memory
-                )  # on padding alone: what is made on first use is made now
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+
+        def step() -> tuple[Tensor, Sampled, Packed]:
             logits, sampled = self._step(slots, fills_chunk=fills_chunk, reads_memory=reads_memory)
-            packed = Packed.of(sampled)
+            return logits, sampled, Packed.of(sampled)
+
+        graph, (logits, sampled, packed) = capture(step, self._memory)
         return Graph(graph=graph, slots=slots, logits=logits, sampled=sampled, packed=packed)
 
     def _step(self, slots: Tensor, *, fills_chunk: bool, reads_memory: bool) -> tuple[Tensor, Sampled]:
@@ -88,6 +86,26 @@ class DecodeGraphs:
         sampled = sample(logits, slots, pools.sampling)
         pools.last_token[slots] = sampled.token_B
         return logits, sampled
+
+
+def capture(compute: Callable[[], T], memory: Any) -> tuple[torch.cuda.CUDAGraph, T]:
+    """A graph of what ``compute`` launches, and what it returned, which every replay fills anew.
+
+    It is run before, on the padding that its inputs hold: what is made on first use is made now.
+
+    Args:
+        memory: the pool that graphs share.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            compute()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
+        result = compute()
+    return graph, result
 
 
 def buckets(num_slots: int) -> list[int]:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from hope_serve.engine.graphs import buckets
+from hope_serve.engine.graphs import buckets, capture
 from hope_serve.engine.lesson import REREAD_TOKENS
 from hope_serve.engine.segments import Moves, Rows, SegmentGradients, Segments
 from hope_serve.model.cms import Delta
@@ -175,15 +175,7 @@ class LessonGraphs:
         return slots, is_open, self._captured(lambda: self._segments.settle(slots, is_open))
 
     def _captured(self, compute: Callable[[], T]) -> _Graph[T]:
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                compute()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph: Any = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            result = compute()
+        graph, result = capture(compute, self._memory)
         return _Graph(graph=graph, result=result)
 
 
