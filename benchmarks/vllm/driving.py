@@ -77,8 +77,7 @@ def _drawn(engine: Driven, count: int, history: int) -> int:
 def _window(engine: Driven, label: str, name: str, count: int, history: int) -> Iterator[Figure]:
     """The median step among those in which everybody got a token."""
     began = time.perf_counter()
-    for user in range(count):
-        engine.add(_prompt(name, history, user), _drawn(engine, count, history), user)
+    names = {engine.add(_prompt(name, history, user), _drawn(engine, count, history), user) for user in range(count)}
     steps, first = [], 0.0
     while len(steps) < DRAWN - 8 and time.perf_counter() - began < CELL_SECONDS:
         before = time.perf_counter()
@@ -86,7 +85,7 @@ def _window(engine: Driven, label: str, name: str, count: int, history: int) -> 
         now = time.perf_counter()
         if not got and engine.idle:
             break
-        if len(got) == count:
+        if got.keys() == names:
             first = first or now - began
             steps.append((now - before, sum(got.values())))
     engine.stop()
@@ -111,7 +110,9 @@ def stream(engine: Driven, name: str, users: int, *, requests: int = 1000) -> Fi
         tokens += sum(got.values())
         open_ -= engine.ended
         engine.ended.clear()
-    return Figure(f"{engine.name}, {name}: stream of {users} users", tokens / (time.perf_counter() - began), "tokens/s")
+    seconds = time.perf_counter() - began
+    engine.stop()  # nothing of it is left to be heard by who measures next
+    return Figure(f"{engine.name}, {name}: stream of {users} users", tokens / seconds, "tokens/s")
 
 
 def returning(engine: Driven, name: str, history: int) -> Figure:
